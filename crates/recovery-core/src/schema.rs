@@ -1,0 +1,12 @@
+//! The documented, versioned forms of everything that appears in JSON; printed by `recover schema`.
+
+/// Name and JSON Schema of every form.
+pub const ALL: &[(&str, &str)] = &[
+    ("recover/probe/1", include_str!("../schema/probe.json")),
+    ("recover/report/1", include_str!("../schema/report.json")),
+    ("recover/plan/1", include_str!("../schema/plan.json")),
+    ("recover/receipt/1", include_str!("../schema/receipt.json")),
+    ("recover/rescue/1", include_str!("../schema/rescue.json")),
+    ("recover/refusal/1", include_str!("../schema/refusal.json")),
+    ("recover/error/1", include_str!("../schema/error.json")),
+];
