@@ -1,0 +1,4 @@
+//! The state that replay builds.
+
+pub mod transactions;
+pub mod version;

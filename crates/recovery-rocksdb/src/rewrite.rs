@@ -1,0 +1,312 @@
+//! Tables and blob files made anew from the good parts of damaged ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::sync::Arc;
+
+use recovery_core::{Blob, Context, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::format::blob::{BlobFooter, BlobIndex, BlobRecord, FOOTER_LEN, HEADER_LEN, RECORD_HEADER_LEN};
+use crate::format::compression::Compression;
+use crate::format::key::{KeyOrder, ParsedKey};
+use crate::format::{SequenceNumber, ValueType};
+use crate::inspect::gather::record_limit;
+use crate::reader::TableOptions;
+use crate::reader::blob::{BlobItem, BlobWalk};
+use crate::salvage::Salvaged;
+use crate::writer::{TableWriter, WriterOptions, WrittenTable};
+
+/// Values that are gone, by blob file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BadBlobs {
+    /// Files of which nothing is left.
+    pub(crate) missing: BTreeSet<u64>,
+    /// Bytes that hold no good record.
+    pub(crate) ranges: BTreeMap<u64, Vec<(u64, u64)>>,
+}
+
+impl BadBlobs {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.ranges.is_empty()
+    }
+
+    /// Whether the value at `offset` of file `number` is gone.
+    fn lost(&self, number: u64, offset: u64, size: u64) -> bool {
+        let end = offset.saturating_add(size);
+        let hit = |(a, b): &(u64, u64)| *a < end.max(offset.saturating_add(1)) && offset < *b;
+        self.missing.contains(&number) || self.ranges.get(&number).is_some_and(|r| r.iter().any(hit))
+    }
+}
+
+/// Arguments of a step that writes a table anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TableArgs {
+    pub(crate) source: u16,
+    pub(crate) object: String,
+    pub(crate) family: u32,
+    pub(crate) name: String,
+    pub(crate) comparator: Option<String>,
+    pub(crate) global_seqno: Option<u64>,
+    #[serde(default)]
+    pub(crate) bad_blobs: BadBlobs,
+}
+
+/// Arguments of a step that makes a lost table from the WALs it was flushed from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemtableArgs {
+    pub(crate) wals: Vec<(u16, String, u64)>,
+    pub(crate) family: u32,
+    pub(crate) name: String,
+    pub(crate) comparator: Option<String>,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+/// One write of a memtable: internal key, value, whether it is a range deletion.
+type Written = (Vec<u8>, Vec<u8>, bool);
+
+/// Replays the WALs of a lost table into a new one, in the order of the family. `None` when they hold nothing of it.
+///
+/// # Errors
+///
+/// When a WAL cannot be read, its writes exceed the memory limit, or `out` fails.
+pub(crate) fn memtable(
+    open: &mut dyn FnMut(u16, &str) -> Result<Arc<dyn Blob>>,
+    args: &MemtableArgs,
+    cx: &Context,
+    out: &mut dyn Write,
+) -> Result<Option<WrittenTable>> {
+    let order = match args.comparator.as_deref() {
+        None => KeyOrder::Bytewise,
+        Some(name) => KeyOrder::by_name(name).ok_or_else(|| {
+            Error::refuse(recovery_core::Reason::Unsafe, format!("{}: the comparator {name} is not known", args.name))
+        })?,
+    };
+    let (mut writes, mut bytes): (Vec<Written>, u64) = (Vec::new(), 0);
+    for (source, object, number) in &args.wals {
+        let blob = open(*source, object)?;
+        crate::reader::wal::scan(blob.as_ref(), *number, record_limit(cx), |batch| {
+            cx.cancelled()?;
+            let mut sequence = batch.batch.sequence;
+            for record in batch.batch.records().map_while(std::result::Result::ok) {
+                let crate::format::write_batch::Record::Data { kind, family, key, value } = record else { continue };
+                if family == args.family && (args.first..=args.last).contains(&sequence) {
+                    bytes =
+                        bytes.saturating_add(key.len() as u64).saturating_add(value.len() as u64).saturating_add(64);
+                    if bytes > cx.limits.memory {
+                        return Err(Error::Limit { what: object.clone(), needed: bytes, limit: cx.limits.memory });
+                    }
+                    let range = kind == crate::format::write_batch::DataKind::RangeDeletion;
+                    let Some(kind) = ValueType::from_byte(kind as u8) else { continue };
+                    let key = crate::format::InternalKey::new(key, SequenceNumber(sequence), kind).into_bytes();
+                    writes.push((key, value.to_vec(), range));
+                }
+                sequence = sequence.saturating_add(1);
+            }
+            Ok::<(), Error>(())
+        })?;
+    }
+    writes.sort_by(|(a, ..), (b, ..)| order.compare_internal(a, b));
+    writes.dedup_by(|(a, ..), (b, ..)| a == b);
+    if writes.is_empty() {
+        return Ok(None);
+    }
+    let properties = crate::format::TableProperties {
+        family_id: Some(args.family),
+        family_name: Some(args.name.clone()),
+        comparator: Some(order.name().to_owned()),
+        ..crate::format::TableProperties::default()
+    };
+    let failed = |e: std::io::Error| Error::write(&args.name, "write healed table", e);
+    let mut writer = TableWriter::new(out, WriterOptions { order, properties, ..WriterOptions::default() });
+    for (key, value, range) in &writes {
+        if *range {
+            let (start, sequence) =
+                (crate::format::key::user_key(key).to_vec(), SequenceNumber(crate::format::key::packed(key) >> 8));
+            writer.add_tombstone(&crate::reader::Tombstone { start, end: value.clone(), sequence });
+        } else {
+            writer.add(key, value).map_err(failed)?;
+        }
+    }
+    writer.finish().map(Some).map_err(failed)
+}
+
+/// What writing a table anew gave.
+#[derive(Debug)]
+pub(crate) struct Rewritten {
+    /// The table; `None` when nothing was left to write.
+    pub(crate) written: Option<WrittenTable>,
+    /// Entries left out because their values are gone.
+    pub(crate) dropped: u64,
+    /// Oldest blob file it refers to.
+    pub(crate) oldest_blob: Option<u64>,
+}
+
+/// The order to write in. The entries come in the order of the file; where the comparator is unknown, that order is
+/// taken as it is and nothing is compared.
+fn order_of(args: &TableArgs) -> (KeyOrder, bool) {
+    match args.comparator.as_deref() {
+        None => (KeyOrder::Bytewise, true),
+        Some(name) => match KeyOrder::by_name(name) {
+            Some(order) => (order, true),
+            None => {
+                let compare = Arc::new(|_: &[u8], _: &[u8]| std::cmp::Ordering::Less);
+                (KeyOrder::Custom { name: name.to_owned(), timestamp_size: 0, compare }, false)
+            }
+        },
+    }
+}
+
+/// Writes the good entries of the table in `blob` to `out`.
+///
+/// # Errors
+///
+/// When nothing of the table can be read, or `out` fails.
+pub(crate) fn table(blob: &Arc<dyn Blob>, args: &TableArgs, cx: &Context, out: &mut dyn Write) -> Result<Rewritten> {
+    let options = TableOptions {
+        global_seqno: args.global_seqno.map(SequenceNumber),
+        block_limit: record_limit(cx),
+        ..TableOptions::default()
+    };
+    let (order, known) = order_of(args);
+    let salvaged = Salvaged::run(blob, &options, known.then_some(&order), cx)?;
+    if !known && salvaged.tombstones.len() > 1 {
+        return Err(Error::refuse(
+            recovery_core::Reason::Unsafe,
+            format!("{}: its range tombstones would have to be put in the order of an unknown comparator", args.object),
+        ));
+    }
+    let failed = |e: std::io::Error| Error::write(&args.object, "write salvaged table", e);
+    let mut properties = salvaged.properties.clone().unwrap_or_default();
+    properties.family_id = Some(args.family);
+    properties.family_name = Some(args.name.clone());
+    properties.comparator = args.comparator.clone().or(properties.comparator);
+    let named = properties.compression.as_deref();
+    let compression =
+        (0..=7).filter_map(Compression::from_byte).find(|c| Some(c.name()) == named).unwrap_or(Compression::None);
+    let writer_options = WriterOptions { compression, order, properties, ..WriterOptions::default() };
+    let mut writer = TableWriter::new(out, writer_options);
+    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
+    let (mut scan, mut kept, mut steps) = (salvaged.scan_for_rewrite(), 0u64, 0u64);
+    while scan.advance()? {
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(65_536) {
+            cx.cancelled()?;
+        }
+        if ParsedKey::parse(scan.key()).is_some_and(|k| k.value_type == ValueType::BlobIndex) {
+            match place(scan.value()) {
+                Some((number, offset, size)) if args.bad_blobs.lost(number, offset, size) => {
+                    result.dropped = result.dropped.saturating_add(1);
+                    continue;
+                }
+                Some((number, ..)) => result.oldest_blob = Some(result.oldest_blob.map_or(number, |n| n.min(number))),
+                None => {}
+            }
+        }
+        writer.add(scan.key(), scan.value()).map_err(failed)?;
+        kept = kept.saturating_add(1);
+    }
+    for tombstone in &salvaged.tombstones {
+        writer.add_tombstone(tombstone);
+    }
+    if kept > 0 || !salvaged.tombstones.is_empty() {
+        result.written = Some(writer.finish().map_err(failed)?);
+    }
+    Ok(result)
+}
+
+/// File, offset and size of the value a blob index points to.
+pub(crate) fn place(index: &[u8]) -> Option<(u64, u64, u64)> {
+    match BlobIndex::decode(index, 0).ok()? {
+        BlobIndex::Blob { file, offset, size, .. } => Some((file, offset, size)),
+        _ => None,
+    }
+}
+
+/// What a mended blob file looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BlobShape {
+    pub(crate) size: u64,
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    pub(crate) filler_count: u64,
+    pub(crate) filler_bytes: u64,
+}
+
+/// Stretches of a mended file: good bytes to copy, and damaged ones to fill. Offsets must not move: tables hold them.
+fn stretches(walk: &BlobWalk) -> Vec<(std::ops::Range<u64>, bool)> {
+    let mut out: Vec<(std::ops::Range<u64>, bool)> = Vec::new();
+    for item in &walk.items {
+        let (range, good) = match item {
+            BlobItem::Record { range, .. } => (range.clone(), true),
+            BlobItem::Damaged { range, .. } | BlobItem::Unknown { range } | BlobItem::Unread { range, .. } => {
+                (range.clone(), false)
+            }
+        };
+        match out.last_mut() {
+            Some((last, false)) if !good => last.end = range.end,
+            _ => out.push((range, good)),
+        }
+    }
+    while out.last().is_some_and(|(_, good)| !good) {
+        out.pop();
+    }
+    out
+}
+
+/// Size and counts of the mended file.
+pub(crate) fn blob_shape(walk: &BlobWalk, size: u64) -> BlobShape {
+    let _ = size;
+    let mut shape = BlobShape { size: HEADER_LEN as u64, ..BlobShape::default() };
+    for (range, good) in stretches(walk) {
+        let length = range.end.saturating_sub(range.start);
+        shape.size = shape.size.saturating_add(length);
+        shape.bytes = shape.bytes.saturating_add(length);
+        if !good {
+            shape.filler_count = shape.filler_count.saturating_add(1);
+            shape.filler_bytes = shape.filler_bytes.saturating_add(length);
+        }
+    }
+    shape.count = walk.records().saturating_add(shape.filler_count);
+    shape.size = shape.size.saturating_add(FOOTER_LEN as u64);
+    shape
+}
+
+/// Writes the mended file: header and good records where they were, a record of zeros over what is damaged, a footer.
+///
+/// # Errors
+///
+/// When the file cannot be read or `out` fails.
+pub(crate) fn blob(blob: &Arc<dyn Blob>, out: &mut dyn Write) -> Result<()> {
+    let walk = BlobWalk::run(blob);
+    let failed = |e: std::io::Error| Error::write(blob.name(), "write mended blob file", e);
+    let Ok(header) = &walk.header else {
+        return Err(Error::Damaged(format!("{}: its header is damaged", blob.name())));
+    };
+    out.write_all(&header.encode()).map_err(failed)?;
+    let mut count = 0u64;
+    for (range, good) in stretches(&walk) {
+        count = count.saturating_add(1);
+        if good {
+            let mut at = range.start;
+            while at < range.end {
+                let end = at.saturating_add(1 << 20).min(range.end);
+                out.write_all(&blob.bytes(at..end)?).map_err(failed)?;
+                at = end;
+            }
+        } else {
+            let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(0);
+            let filler = match length.checked_sub(RECORD_HEADER_LEN) {
+                Some(value) => BlobRecord::encode(b"", &vec![0; value], 0),
+                None => vec![0; length],
+            };
+            out.write_all(&filler).map_err(failed)?;
+        }
+    }
+    let footer = BlobFooter { count, expiration: (0, 0) };
+    out.write_all(&footer.encode()).map_err(failed)
+}

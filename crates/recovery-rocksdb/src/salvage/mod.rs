@@ -1,0 +1,12 @@
+//! What can be had from damaged files: every block that verifies, and an exact word on what lies between.
+
+mod check;
+mod extent;
+mod profile;
+mod table;
+mod walk;
+
+pub use check::{Depth, TableCheck, TableDamage, check_table};
+pub use profile::Profile;
+pub use table::{GoodBlock, LostRange, Salvaged, TablePart};
+pub use walk::{FoundBlock, FoundKind, TableWalk};
