@@ -5,6 +5,7 @@ use recovery_core::cli::EngineCli;
 /// Every engine, in alphabetical order.
 pub(crate) fn all() -> Vec<Box<dyn EngineCli>> {
     vec![
+        Box::new(recovery_bdbje::cli::Cli),
         Box::new(recovery_rocksdb::cli::Cli),
     ]
 }
