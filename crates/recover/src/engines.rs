@@ -6,6 +6,7 @@ use recovery_core::cli::EngineCli;
 pub(crate) fn all() -> Vec<Box<dyn EngineCli>> {
     vec![
         Box::new(recovery_bdbje::cli::Cli),
+        Box::new(recovery_moosefs::cli::Cli),
         Box::new(recovery_rocksdb::cli::Cli),
     ]
 }

@@ -1,0 +1,326 @@
+//! Compact storage: slots addressed by 32-bit numbers, names in one block of bytes, chunk tables in one block of words.
+//!
+//! A metadata file of three million nodes must fit into a few hundred megabytes, so nothing here is a pointer.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::{HashMap, HashTable};
+
+/// "No slot".
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Slots of one type, with the freed ones used again.
+#[derive(Debug)]
+pub(crate) struct Arena<T> {
+    items: Vec<T>,
+    spare: T,
+    free: Vec<u32>,
+}
+
+impl<T: Copy + Default> Arena<T> {
+    pub(crate) fn with_capacity(n: usize) -> Self {
+        Self { items: Vec::with_capacity(n), spare: T::default(), free: Vec::new() }
+    }
+
+    /// A new slot, or `None` when 2^32-1 slots are in use.
+    #[inline]
+    pub(crate) fn add(&mut self, item: T) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            *self.get_mut(slot) = item;
+            return Some(slot);
+        }
+        let slot = u32::try_from(self.items.len()).ok().filter(|&s| s != NONE)?;
+        self.items.push(item);
+        Some(slot)
+    }
+
+    pub(crate) fn release(&mut self, slot: u32) {
+        if (slot as usize) < self.items.len() {
+            *self.get_mut(slot) = T::default();
+            self.free.push(slot);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> &T {
+        self.items.get(slot as usize).unwrap_or(&self.spare)
+    }
+
+    /// The slot; a slot that does not exist yields a scratch value that is never read.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
+        match self.items.get_mut(slot as usize) {
+            Some(item) => item,
+            None => {
+                self.spare = T::default();
+                &mut self.spare
+            }
+        }
+    }
+
+    pub(crate) fn slots(&self) -> &[T] {
+        &self.items
+    }
+}
+
+/// From an identifier to a slot: a plain table where identifiers are dense, a hash map beyond.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    dense: Vec<u32>,
+    sparse: HashMap<u64, u32>,
+    count: usize,
+}
+
+impl Index {
+    /// Room for `count` identifiers of which `highest` is the highest; neither is trusted beyond `count`.
+    pub(crate) fn with_hint(count: usize, highest: u64) -> Self {
+        let want = usize::try_from(highest.saturating_add(1)).unwrap_or(usize::MAX);
+        let n = want.min(count.saturating_mul(4).saturating_add(1 << 16));
+        Self { dense: vec![NONE; n], ..Self::default() }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: u64) -> Option<u32> {
+        match usize::try_from(id).ok().and_then(|i| self.dense.get(i)) {
+            Some(&slot) => (slot != NONE).then_some(slot),
+            None => self.sparse.get(&id).copied(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, id: u64, slot: u32) {
+        self.count = self.count.saturating_add(1);
+        let at = usize::try_from(id).unwrap_or(usize::MAX);
+        if let Some(entry) = self.dense.get_mut(at) {
+            *entry = slot;
+            return;
+        }
+        if at < self.count.saturating_mul(4).saturating_add(1 << 16) {
+            self.grow(at);
+            if let Some(entry) = self.dense.get_mut(at) {
+                *entry = slot;
+            }
+            return;
+        }
+        self.sparse.insert(id, slot);
+    }
+
+    #[cold]
+    fn grow(&mut self, at: usize) {
+        let cap = self.count.saturating_mul(4).saturating_add(1 << 16);
+        let len = at.saturating_add(at / 2).saturating_add(1).min(cap).max(at.saturating_add(1));
+        self.dense.resize(len, NONE);
+        let dense = &mut self.dense;
+        self.sparse.retain(|&id, &mut slot| match usize::try_from(id).ok().and_then(|i| dense.get_mut(i)) {
+            Some(entry) => {
+                *entry = slot;
+                false
+            }
+            None => true,
+        });
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) {
+        self.count = self.count.saturating_sub(1);
+        match usize::try_from(id).ok().and_then(|i| self.dense.get_mut(i)) {
+            Some(entry) => *entry = NONE,
+            None => {
+                self.sparse.remove(&id);
+            }
+        }
+    }
+}
+
+/// Names and paths, each with a length in front, at multiples of four bytes. Freed pieces are used again.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    bytes: Vec<u8>,
+    free: Vec<Vec<u32>>,
+}
+
+const UNIT: usize = 4;
+
+impl Texts {
+    pub(crate) fn with_capacity(n: usize) -> Self {
+        Self { bytes: Vec::with_capacity(n), free: Vec::new() }
+    }
+
+    const fn units(len: usize) -> usize {
+        (len + 2).div_ceil(UNIT)
+    }
+
+    /// Stores a text of at most 65,535 bytes; `None` when 4 Gi units are in use.
+    #[inline]
+    pub(crate) fn add(&mut self, text: &[u8]) -> Option<u32> {
+        let len = u16::try_from(text.len()).ok()?;
+        let units = Self::units(text.len());
+        let at = match self.free.get_mut(units).and_then(Vec::pop) {
+            Some(at) => at,
+            None => {
+                let at = u32::try_from(self.bytes.len() / UNIT).ok().filter(|&a| a < NONE >> 1)?;
+                self.bytes.extend_from_slice(&len.to_ne_bytes());
+                self.bytes.extend_from_slice(text);
+                let end = (at as usize).saturating_add(units).saturating_mul(UNIT);
+                self.bytes.resize(end, 0);
+                return Some(at);
+            }
+        };
+        let start = (at as usize).saturating_mul(UNIT);
+        if let Some(slot) = self.bytes.get_mut(start..start.saturating_add(text.len()).saturating_add(2)) {
+            let (head, tail) = slot.split_at_mut(2);
+            head.copy_from_slice(&len.to_ne_bytes());
+            tail.copy_from_slice(text);
+        }
+        Some(at)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, at: u32) -> &[u8] {
+        let start = (at as usize).saturating_mul(UNIT);
+        let Some(rest) = self.bytes.get(start..) else { return &[] };
+        let Some((head, tail)) = rest.split_first_chunk::<2>() else { return &[] };
+        tail.get(..usize::from(u16::from_ne_bytes(*head))).unwrap_or_default()
+    }
+
+    pub(crate) fn release(&mut self, at: u32) {
+        let units = Self::units(self.get(at).len());
+        if self.free.len() <= units {
+            self.free.resize(units.saturating_add(1), Vec::new());
+        }
+        if let Some(list) = self.free.get_mut(units) {
+            list.push(at);
+        }
+    }
+}
+
+/// Chunk tables: runs of words, of capacities that are powers of two.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    words: Vec<u64>,
+    free: Vec<Vec<u32>>,
+}
+
+/// Where a chunk table lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Table {
+    pub(crate) at: u32,
+    pub(crate) len: u32,
+}
+
+impl Tables {
+    fn class(len: u32) -> usize {
+        if len <= 1 { 0 } else { 32usize.saturating_sub(len.saturating_sub(1).leading_zeros() as usize) }
+    }
+
+    /// A table of `len` zeros; `None` when there is no room for it.
+    pub(crate) fn alloc(&mut self, len: u32) -> Option<Table> {
+        if len == 0 {
+            return Some(Table::default());
+        }
+        let class = Self::class(len);
+        let size = 1usize.checked_shl(u32::try_from(class).ok()?)?;
+        let at = match self.free.get_mut(class).and_then(Vec::pop) {
+            Some(at) => at,
+            None => {
+                let at = u32::try_from(self.words.len()).ok()?;
+                self.words.resize(self.words.len().checked_add(size)?, 0);
+                at
+            }
+        };
+        let table = Table { at, len };
+        self.get_mut(table).fill(0);
+        Some(table)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, t: Table) -> &[u64] {
+        let start = t.at as usize;
+        self.words.get(start..start.saturating_add(t.len as usize)).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, t: Table) -> &mut [u64] {
+        let start = t.at as usize;
+        self.words.get_mut(start..start.saturating_add(t.len as usize)).unwrap_or_default()
+    }
+
+    pub(crate) fn release(&mut self, t: Table) {
+        if t.len > 0 {
+            let class = Self::class(t.len);
+            if self.free.len() <= class {
+                self.free.resize(class.saturating_add(1), Vec::new());
+            }
+            if let Some(list) = self.free.get_mut(class) {
+                list.push(t.at);
+            }
+        }
+    }
+
+    /// Makes the table `len` long, with zeros at the end where it grows.
+    pub(crate) fn resize(&mut self, t: Table, len: u32) -> Option<Table> {
+        if len == t.len {
+            return Some(t);
+        }
+        if t.len > 0 && len > 0 && Self::class(t.len) == Self::class(len) {
+            let grown = Table { at: t.at, len };
+            if let Some(new) = self.get_mut(grown).get_mut(t.len as usize..) {
+                new.fill(0);
+            }
+            return Some(grown);
+        }
+        let new = self.alloc(len)?;
+        for i in 0..(t.len.min(len) as usize) {
+            let v = self.get(t).get(i).copied().unwrap_or(0);
+            if let Some(slot) = self.get_mut(new).get_mut(i) {
+                *slot = v;
+            }
+        }
+        self.release(t);
+        Some(new)
+    }
+}
+
+/// From (directory, name) to an edge: 32 bits of hash beside the slot, so that growing touches no edge.
+#[derive(Debug)]
+pub(crate) struct NameTable {
+    table: HashTable<(u32, u32)>,
+    seed: u64,
+}
+
+impl NameTable {
+    pub(crate) fn with_capacity(n: usize) -> Self {
+        Self { table: HashTable::with_capacity(n), seed: RandomState::new().hash_one(0u8) }
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, parent: u32, name: &[u8]) -> u32 {
+        let seed = self.seed ^ u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let h = xxhash_rust::xxh3::xxh3_64_with_seed(name, seed);
+        u32::try_from(((h >> 32) ^ h) & 0xFFFF_FFFF).unwrap_or(0)
+    }
+
+    #[inline]
+    const fn spread(hash: u32) -> u64 {
+        (hash as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, hash: u32, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.table.find(Self::spread(hash), |&(h, slot)| h == hash && same(slot)).map(|e| e.1)
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
+        self.table.insert_unique(Self::spread(hash), (hash, slot), |&(h, _)| Self::spread(h));
+    }
+
+    pub(crate) fn remove(&mut self, hash: u32, slot: u32) {
+        if let Ok(entry) = self.table.find_entry(Self::spread(hash), |&(_, s)| s == slot) {
+            entry.remove();
+        }
+    }
+}

@@ -1,0 +1,635 @@
+//! From a [`Model`] to the bytes of a metadata file, in the order and versions of the product.
+//!
+//! Nodes, names and chunks are encoded in parallel, in segments that are written in order; nothing is held twice.
+
+use std::io::{self, Write};
+
+use rayon::prelude::*;
+
+use crate::dialect::Dialect;
+use crate::format::attr::XattrRecord;
+use crate::format::crc::{CrcFile, frame, piece};
+use crate::format::edge::EdgeRecord;
+use crate::format::lock::{FlockRecord, OpenRecord, PlockRecord};
+use crate::format::node::{Extra, Kind, NodeHead, NodeRecord};
+use crate::format::outer::{Header, SectionHead, Signature, TRAILER};
+use crate::format::sclass::{Class, ClassTable, EXPRESSION, Rules};
+use crate::format::session::SessionHead;
+use crate::format::small::{ChunkRecord, FreeRecord, PatternRecord, QuotaRecord};
+use crate::format::{Put, narrow};
+
+use super::arena::NONE;
+use super::{Model, hash32};
+
+/// Items encoded by one task.
+const SEGMENT: usize = 1 << 14;
+/// Tasks in flight.
+const WINDOW: usize = 16;
+
+/// Versions of the sections a product writes.
+struct Versions {
+    session: u8,
+    class: u8,
+    node: u8,
+    edge: u8,
+    quota: u8,
+    acl: u8,
+    server: u8,
+    chunk: u8,
+}
+
+const fn versions(d: Dialect) -> Versions {
+    match d {
+        Dialect::V16 => {
+            Versions { session: 0, class: 0, node: 0x10, edge: 0x10, quota: 0x10, acl: 0, server: 0, chunk: 0x10 }
+        }
+        Dialect::V2 => Versions {
+            session: 0x12,
+            class: 0,
+            node: 0x13,
+            edge: 0x11,
+            quota: 0x10,
+            acl: 0x10,
+            server: 0x12,
+            chunk: 0x10,
+        },
+        Dialect::V3 => Versions {
+            session: 0x15,
+            class: 0x16,
+            node: 0x14,
+            edge: 0x11,
+            quota: 0x11,
+            acl: 0x11,
+            server: 0x13,
+            chunk: 0x11,
+        },
+        Dialect::V4 => Versions {
+            session: 0x16,
+            class: 0x1C,
+            node: 0x14,
+            edge: 0x11,
+            quota: 0x11,
+            acl: 0x11,
+            server: 0x13,
+            chunk: 0x12,
+        },
+    }
+}
+
+/// What storing needs to know beside the state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreOptions {
+    /// The clock: 1.6, 2.x and 3.x write chunk locks that have run out as 0.
+    pub now: u32,
+}
+
+struct Sink<'w> {
+    out: &'w mut dyn Write,
+    entries: Vec<([u8; 4], u32)>,
+}
+
+/// A section that fits into memory, with the ends of its pieces.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    sum: u32,
+    from: usize,
+}
+
+impl Buffer {
+    /// Ends a piece: what was appended since the last end was one write of the original program.
+    fn cut(&mut self) {
+        if let Some(part) = self.bytes.get(self.from..) {
+            self.sum ^= piece(part);
+        }
+        self.from = self.bytes.len();
+    }
+
+    fn cut_if_any(&mut self) {
+        if self.bytes.len() > self.from {
+            self.cut();
+        }
+    }
+
+    fn zeros(&mut self, n: usize) {
+        let end = self.bytes.len().saturating_add(n);
+        self.bytes.resize(end, 0);
+        self.cut();
+    }
+}
+
+impl Sink<'_> {
+    fn small(&mut self, name: [u8; 4], version: u8, b: &Buffer) -> io::Result<()> {
+        let length = b.bytes.len() as u64;
+        self.out.write_all(&SectionHead { name, version, length }.encode())?;
+        self.out.write_all(&b.bytes)?;
+        self.entries.push((name, b.sum ^ frame(name, version, length)));
+        Ok(())
+    }
+}
+
+/// Writes segments encoded in parallel, in order; the exclusive or of their sums.
+fn segments<T: Sync>(out: &mut dyn Write, items: &[T], encode: impl Fn(&T, &mut Buffer) + Sync) -> io::Result<u32> {
+    let mut sum = 0;
+    for window in items.chunks(SEGMENT * WINDOW) {
+        let parts: Vec<Buffer> = window
+            .par_chunks(SEGMENT)
+            .map(|part| {
+                let mut b = Buffer { bytes: Vec::with_capacity(part.len().saturating_mul(48)), ..Buffer::default() };
+                for item in part {
+                    encode(item, &mut b);
+                }
+                b
+            })
+            .collect();
+        for b in parts {
+            out.write_all(&b.bytes)?;
+            sum ^= b.sum;
+        }
+    }
+    Ok(sum)
+}
+
+fn table_mask(elements: u64) -> u32 {
+    let mut size: u64 = 1 << 24;
+    while elements > size && size < 1 << 31 {
+        size <<= 1;
+    }
+    u32::try_from(size.saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+fn sorted(mut keys: Vec<(u32, u32, u32)>) -> Vec<u32> {
+    keys.par_sort_unstable();
+    keys.into_iter().map(|k| k.2).collect()
+}
+
+impl Model {
+    /// Slots of the nodes in the order a master writes them: by bucket, the newest first.
+    pub(crate) fn node_order(&self) -> Vec<u32> {
+        let mask = table_mask(self.max_nodes);
+        let flat = self.dialect.is_flat();
+        let keys = self.nodes.slots().iter().zip(0u32..).filter(|(n, _)| n.kind != 0);
+        sorted(
+            keys.map(|(n, slot)| {
+                let bucket = if flat { n.inode & 0x3F_FFFF } else { hash32(n.inode) & mask };
+                (bucket, u32::MAX - n.seq, slot)
+            })
+            .collect(),
+        )
+    }
+
+    fn chunk_order(&self) -> Vec<u32> {
+        let mask = table_mask(self.chunks.len() as u64);
+        let flat = self.dialect.is_flat();
+        let keys = self.chunks.slots.slots().iter().zip(0u32..).filter(|(c, _)| c.id != 0);
+        sorted(
+            keys.map(|(c, slot)| {
+                let low = (c.id & 0xFFFF_FFFF) as u32;
+                let bucket = if flat { low & 0xF_FFFF } else { hash32(low) & mask };
+                (bucket, u32::MAX - c.seq, slot)
+            })
+            .collect(),
+        )
+    }
+
+    /// Slots of the edges in the order a master writes them.
+    pub(crate) fn edge_order(&self) -> Vec<u32> {
+        let mut order = Vec::with_capacity(usize::try_from(self.edge_count).unwrap_or(0));
+        let mut stack = vec![1u32];
+        let mut below = Vec::new();
+        while let Some(dir) = stack.pop() {
+            let mut at = self.node(dir).map_or(NONE, |n| if n.is_dir() { n.a } else { NONE });
+            while at != NONE {
+                let e = self.edges.get(at);
+                order.push(at);
+                if e.is_dir_edge() {
+                    below.push(e.child);
+                }
+                at = e.next;
+            }
+            stack.extend(below.drain(..).rev());
+        }
+        for &head in self.trash.iter().chain(&self.sustained) {
+            let mut at = head;
+            while at != NONE {
+                order.push(at);
+                at = self.edges.get(at).next;
+            }
+        }
+        order
+    }
+
+    /// Builds what a newer program makes of classes that the file does not hold.
+    pub(crate) fn upgrade_classes(&mut self, outline: &super::load::Outline) {
+        let goals = outline.section(b"SCLA").is_none() && outline.section(b"LABS").is_none();
+        if self.dialect != Dialect::V4 || !goals || outline.dialect == Some(Dialect::V4) {
+            return;
+        }
+        for class in super::classes::Classes::before_load(Dialect::V3).table.iter().flatten() {
+            self.classes.put(super::classes::upgrade(class));
+        }
+    }
+
+    /// Writes the state as the product of its dialect would, and tells the checksums of its sections.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails.
+    pub fn store(&self, out: &mut dyn Write, options: StoreOptions) -> io::Result<CrcFile> {
+        if self.dialect.is_flat() {
+            self.store_flat(out, options)?;
+            return Ok(CrcFile::default());
+        }
+        let v = versions(self.dialect);
+        let mut sink = Sink { out, entries: Vec::new() };
+        let signature = Signature::Version(0x20).encode();
+        let mut head = Vec::new();
+        Header { version: self.version, metaid: self.metaid, max_inode: 0, next_session: 0 }.encode(0x20, &mut head);
+        sink.out.write_all(&signature)?;
+        sink.out.write_all(&head)?;
+        sink.entries.push((*b"HEAD", piece(&signature) ^ piece(&head)));
+        sink.small(*b"SESS", v.session, &self.session_bytes(v.session))?;
+        if v.class != 0 {
+            sink.small(*b"SCLA", v.class, &self.class_bytes(v.class))?;
+        }
+        if self.dialect == Dialect::V4 {
+            sink.small(*b"PATT", 0x11, &self.pattern_bytes())?;
+        }
+        self.node_section(&mut sink, v.node)?;
+        self.edge_section(&mut sink, v.edge)?;
+        sink.small(*b"FREE", 0x10, &self.free_bytes())?;
+        sink.small(*b"QUOT", v.quota, &self.quota_bytes(v.quota))?;
+        sink.small(*b"XATR", 0x10, &self.xattr_bytes())?;
+        sink.small(*b"PACL", v.acl, &self.acl_bytes())?;
+        sink.small(*b"OPEN", 0x10, &self.open_bytes())?;
+        if self.dialect.retention_in_hours() {
+            let (flocks, plocks) = self.lock_bytes();
+            sink.small(*b"FLCK", 0x10, &flocks)?;
+            sink.small(*b"PLCK", 0x10, &plocks)?;
+        }
+        sink.small(*b"CSDB", v.server, &self.server_bytes(v.server))?;
+        self.chunk_section(&mut sink, v.chunk, options)?;
+        sink.out.write_all(TRAILER)?;
+        sink.entries.push((*b"TAIL", piece(TRAILER)));
+        let state = (self.dialect == Dialect::V4).then_some((self.version, self.metaid));
+        Ok(CrcFile { state, entries: sink.entries })
+    }
+
+    fn store_flat(&self, out: &mut dyn Write, options: StoreOptions) -> io::Result<()> {
+        let mut head = Vec::new();
+        let header =
+            Header { version: self.version, metaid: 0, max_inode: self.inodes.max, next_session: self.next_session };
+        header.encode(0x15, &mut head);
+        out.write_all(&Signature::Version(0x15).encode())?;
+        out.write_all(&head)?;
+        segments(out, &self.node_order(), |&slot, b| self.encode_node(slot, 0x10, b))?;
+        out.write_all(&[0])?;
+        segments(out, &self.edge_order(), |&slot, b| self.encode_edge(slot, 0x10, b))?;
+        out.write_all(&[0; 10])?;
+        out.write_all(&self.free_bytes().bytes)?;
+        out.write_all(&self.chunks.next.to_be_bytes())?;
+        segments(out, &self.chunk_order(), |&slot, b| self.encode_chunk(slot, 0x10, options, b))?;
+        out.write_all(&[0; 16])
+    }
+
+    fn node_section(&self, sink: &mut Sink<'_>, version: u8) -> io::Result<()> {
+        let order = self.node_order();
+        let size: u64 = self
+            .nodes
+            .slots()
+            .par_iter()
+            .filter_map(|n| Kind::from_byte(n.kind).map(|k| (n, k)))
+            .map(|(n, k)| {
+                let extra = match k {
+                    Kind::Symlink if n.a != NONE => self.texts.get(n.a).len(),
+                    _ if n.is_file() => self.trimmed(n).len().saturating_mul(8),
+                    _ => 0,
+                };
+                NodeRecord::fixed_size(k, version).saturating_add(extra) as u64
+            })
+            .sum();
+        let length = size.saturating_add(9);
+        let mut head = Vec::new();
+        NodeHead { max_inode: self.inodes.max, count: narrow(order.len(), u32::MAX) }.encode(version, 0x20, &mut head);
+        sink.out.write_all(&SectionHead { name: *b"NODE", version, length }.encode())?;
+        sink.out.write_all(&head)?;
+        let mut sum = piece(&head) ^ piece(&[0]);
+        sum ^= segments(sink.out, &order, |&slot, b| self.encode_node(slot, version, b))?;
+        sink.out.write_all(&[0])?;
+        sink.entries.push((*b"NODE", sum ^ frame(*b"NODE", version, length)));
+        Ok(())
+    }
+
+    /// Chunk ids without the zeros at the end.
+    fn trimmed(&self, n: &super::Node) -> &[u64] {
+        let ids = self.chunk_ids(n);
+        let len = ids.iter().rposition(|&c| c != 0).map_or(0, |p| p.saturating_add(1));
+        ids.get(..len).unwrap_or_default()
+    }
+
+    #[inline]
+    fn encode_node(&self, slot: u32, version: u8, b: &mut Buffer) {
+        let n = self.nodes.get(slot);
+        let Some(kind) = Kind::from_byte(n.kind) else { return };
+        let extra = match kind {
+            Kind::Block | Kind::Char => Extra::Device(if n.a == NONE { 0 } else { n.a }),
+            Kind::Symlink => Extra::Path(if n.a == NONE { &[] } else { self.texts.get(n.a) }),
+            Kind::File | Kind::Trash | Kind::Sustained => Extra::File { length: n.length, chunks: &[], sessions: &[] },
+            Kind::Directory | Kind::Fifo | Kind::Socket => Extra::None,
+        };
+        let record = NodeRecord {
+            kind,
+            inode: n.inode,
+            class: n.class,
+            eattr: n.eattr,
+            winattr: n.winattr,
+            mode: n.mode,
+            uid: n.uid,
+            gid: n.gid,
+            atime: n.atime,
+            mtime: n.mtime,
+            ctime: n.ctime,
+            retention: n.retention,
+            extra,
+        };
+        let start = b.bytes.len();
+        record.encode(version, &mut b.bytes);
+        if !kind.is_file() {
+            let whole = b.bytes.get(start..).unwrap_or_default();
+            let (fixed, path) = whole.split_at(NodeRecord::fixed_size(kind, version).min(whole.len()));
+            b.sum ^= piece(fixed) ^ piece(path);
+            b.from = b.bytes.len();
+            return;
+        }
+        let ids = self.trimmed(n);
+        let sessions = if self.dialect.is_flat() { self.locks.node_sessions(n.inode) } else { &[] };
+        let counts = if version < 0x14 { 6 } else { 4 };
+        let at = b.bytes.len().saturating_sub(counts);
+        b.bytes.truncate(at);
+        b.bytes.u32(narrow(ids.len(), u32::MAX));
+        if version < 0x14 {
+            b.bytes.u16(narrow(sessions.len(), u16::MAX));
+        }
+        b.cut();
+        for part in ids.chunks(65_536) {
+            for id in part {
+                b.bytes.u64(*id);
+            }
+            b.cut();
+        }
+        for s in sessions.iter().take(usize::from(u16::MAX)) {
+            b.bytes.u32(*s);
+        }
+    }
+
+    fn edge_section(&self, sink: &mut Sink<'_>, version: u8) -> io::Result<()> {
+        let order = self.edge_order();
+        let size = if order.len() as u64 == self.edge_count {
+            self.edge_bytes
+        } else {
+            order.par_iter().map(|&s| self.edge_text(self.edges.get(s)).len().saturating_add(18) as u64).sum()
+        };
+        let length = size.saturating_add(26);
+        sink.out.write_all(&SectionHead { name: *b"EDGE", version, length }.encode())?;
+        sink.out.write_all(&self.next_edge.to_be_bytes())?;
+        let mut sum = piece(&self.next_edge.to_be_bytes()) ^ piece(&[0; 18]);
+        sum ^= segments(sink.out, &order, |&slot, b| self.encode_edge(slot, version, b))?;
+        sink.out.write_all(&[0; 18])?;
+        sink.entries.push((*b"EDGE", sum ^ frame(*b"EDGE", version, length)));
+        Ok(())
+    }
+
+    #[inline]
+    fn encode_edge(&self, slot: u32, version: u8, b: &mut Buffer) {
+        let e = self.edges.get(slot);
+        let r = EdgeRecord { parent: e.parent, child: e.child, id: e.id, name: self.edge_text(e) };
+        r.encode(version, &mut b.bytes);
+        b.cut();
+    }
+
+    fn chunk_section(&self, sink: &mut Sink<'_>, version: u8, options: StoreOptions) -> io::Result<()> {
+        let order = self.chunk_order();
+        let fixed = ChunkRecord::fixed_size(version) as u64;
+        let mut size = (order.len() as u64).saturating_add(1).saturating_mul(fixed).saturating_add(8);
+        if version >= 0x12 {
+            size = size.saturating_add(
+                order
+                    .par_iter()
+                    .map(|&s| {
+                        let mut n = 0u64;
+                        self.chunks.pairs(self.chunks.slots.get(s), |_, _| n = n.saturating_add(1));
+                        n.saturating_mul(4).saturating_add(u64::from(n > 1))
+                    })
+                    .sum(),
+            );
+        }
+        sink.out.write_all(&SectionHead { name: *b"CHNK", version, length: size }.encode())?;
+        sink.out.write_all(&self.chunks.next.to_be_bytes())?;
+        let zeros = vec![0; ChunkRecord::fixed_size(version)];
+        let mut sum = piece(&self.chunks.next.to_be_bytes()) ^ piece(&zeros);
+        sum ^= segments(sink.out, &order, |&slot, b| self.encode_chunk(slot, version, options, b))?;
+        sink.out.write_all(&zeros)?;
+        sink.entries.push((*b"CHNK", sum ^ frame(*b"CHNK", version, size)));
+        Ok(())
+    }
+
+    #[inline]
+    fn encode_chunk(&self, slot: u32, version: u8, options: StoreOptions, b: &mut Buffer) {
+        let c = self.chunks.slots.get(slot);
+        let mut pairs = [0u8; 4];
+        let mut many = Vec::new();
+        let mut n = 0usize;
+        if version >= 0x12 {
+            self.chunks.pairs(c, |class, count| {
+                let [_, x, y, z] = count.to_be_bytes();
+                if n == 0 {
+                    pairs = [class, x, y, z];
+                } else {
+                    if n == 1 {
+                        many.extend_from_slice(&pairs);
+                    }
+                    many.extend_from_slice(&[class, x, y, z]);
+                }
+                n = n.saturating_add(1);
+            });
+        }
+        let pairs: &[u8] = match n {
+            0 => &[],
+            1 => &pairs,
+            _ => &many,
+        };
+        let clears = self.dialect != Dialect::V4;
+        let locked = if clears && c.locked < options.now { 0 } else { c.locked };
+        let start = b.bytes.len();
+        let r = ChunkRecord { id: c.id, version: c.version, locked, flags: c.flags, pairs, class: c.class };
+        r.encode(version, &mut b.bytes);
+        let fixed = start.saturating_add(ChunkRecord::fixed_size(version));
+        let (head, tail) = b.bytes.get(start..).unwrap_or_default().split_at(fixed.saturating_sub(start));
+        b.sum ^= piece(head);
+        if !tail.is_empty() {
+            b.sum ^= piece(tail);
+        }
+        b.from = b.bytes.len();
+    }
+
+    fn session_bytes(&self, version: u8) -> Buffer {
+        let mut b = Buffer::default();
+        let head = SessionHead { layout: version, next: self.next_session, counters: self.session_counters };
+        head.encode(version, &mut b.bytes);
+        b.cut();
+        let mut all: Vec<_> = self.sessions.values().collect();
+        all.sort_unstable_by_key(|(seq, s)| (s.id % 256, std::cmp::Reverse(*seq)));
+        for (_, s) in all {
+            let fixed = b.bytes.len().saturating_add(head.record_size());
+            s.encode(&head, &mut b.bytes);
+            let info = b.bytes.split_off(fixed.min(b.bytes.len()));
+            b.cut();
+            b.bytes.extend_from_slice(&info);
+            b.cut_if_any();
+        }
+        b.zeros(head.record_size());
+        b
+    }
+
+    fn class_bytes(&self, version: u8) -> Buffer {
+        let four = self.dialect == Dialect::V4;
+        let classes: Vec<Class> = self
+            .classes
+            .table
+            .iter()
+            .flatten()
+            .filter(|c| matches!(c.rules, Rules::Expressions { .. }) == four)
+            .cloned()
+            .collect();
+        let width = if four { narrow(EXPRESSION, u16::MAX) } else { 4 };
+        let table = ClassTable { descriptions: Vec::new(), width, ec_version: self.classes.ec_version, classes };
+        let mut b = Buffer::default();
+        let mut ends = Vec::new();
+        table.encode(version, &mut b.bytes, |end| ends.push(end));
+        let mut from = 0;
+        for end in ends {
+            b.sum ^= piece(b.bytes.get(from..end).unwrap_or_default());
+            from = end;
+        }
+        b
+    }
+
+    fn pattern_bytes(&self) -> Buffer {
+        let mut b = Buffer::default();
+        for (p, _) in &self.classes.patterns {
+            p.encode(0x11, &mut b.bytes);
+            b.cut();
+        }
+        b.bytes.extend_from_slice(&PatternRecord::END);
+        b.cut();
+        b
+    }
+
+    fn free_bytes(&self) -> Buffer {
+        let mut b = Buffer::default();
+        b.bytes.u32(narrow(self.inodes.free.len(), u32::MAX));
+        b.cut();
+        let block = if self.dialect == Dialect::V3 { 1024 } else { 1 };
+        for (i, &(inode, time)) in self.inodes.free.iter().enumerate() {
+            FreeRecord { inode, time }.encode(&mut b.bytes);
+            if i % block == block - 1 {
+                b.cut();
+            }
+        }
+        b.cut_if_any();
+        b
+    }
+
+    fn quota_bytes(&self, version: u8) -> Buffer {
+        let mut b = Buffer::default();
+        b.bytes.u32(narrow(self.quotas.len(), u32::MAX));
+        b.cut();
+        let mut all: Vec<&(u64, QuotaRecord)> = self.quotas.values().collect();
+        all.sort_unstable_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+        for (_, q) in all {
+            q.encode(version, &mut b.bytes);
+            b.cut();
+        }
+        b
+    }
+
+    fn xattr_bytes(&self) -> Buffer {
+        let mut b = Buffer::default();
+        let mut all: Vec<_> = self.xattrs.iter().collect();
+        all.sort_unstable_by_key(|(inode, x)| (**inode & 0xF_FFFF, std::cmp::Reverse(x.seq)));
+        for (&inode, x) in all {
+            for (name, value) in &x.list {
+                let start = b.bytes.len();
+                XattrRecord { inode, name, value }.encode(&mut b.bytes);
+                let name_at = start.saturating_add(XattrRecord::FIXED);
+                let value_at = name_at.saturating_add(name.len());
+                b.sum ^= piece(b.bytes.get(start..name_at).unwrap_or_default())
+                    ^ piece(b.bytes.get(name_at..value_at).unwrap_or_default());
+                if !value.is_empty() {
+                    b.sum ^= piece(value);
+                }
+                b.from = b.bytes.len();
+            }
+        }
+        b.zeros(XattrRecord::FIXED);
+        b
+    }
+
+    fn acl_bytes(&self) -> Buffer {
+        let mut b = Buffer::default();
+        let mut all: Vec<_> = self.acls.iter().collect();
+        let bucket = |inode: u32, kind: u8| inode.wrapping_mul(0x56BF_7623).wrapping_add(u32::from(kind)) & 0xF_FFFF;
+        all.sort_unstable_by_key(|(key, acl)| (bucket(key.0, key.1), std::cmp::Reverse(acl.0)));
+        for (_, (_, acl)) in all {
+            let start = b.bytes.len();
+            acl.encode(&mut b.bytes);
+            let bytes = b.bytes.get(start..).unwrap_or_default();
+            let (fixed, entries) = bytes.split_at(crate::format::attr::AclRecord::FIXED.min(bytes.len()));
+            b.sum ^= piece(fixed);
+            for part in entries.chunks(600) {
+                b.sum ^= piece(part);
+            }
+            b.from = b.bytes.len();
+        }
+        b.zeros(crate::format::attr::AclRecord::FIXED);
+        b
+    }
+
+    fn open_bytes(&self) -> Buffer {
+        let mut b = Buffer::default();
+        for r in self.locks.open_records() {
+            r.encode(&mut b.bytes);
+            b.cut();
+        }
+        b.zeros(OpenRecord::SIZE);
+        b
+    }
+
+    fn lock_bytes(&self) -> (Buffer, Buffer) {
+        let (mut f, mut p) = (Buffer::default(), Buffer::default());
+        for r in self.locks.flock_records() {
+            r.encode(&mut f.bytes);
+            f.cut();
+        }
+        f.zeros(FlockRecord::SIZE);
+        for r in self.locks.plock_records() {
+            r.encode(&mut p.bytes);
+            p.cut();
+        }
+        p.zeros(PlockRecord::SIZE);
+        (f, p)
+    }
+
+    fn server_bytes(&self, version: u8) -> Buffer {
+        let mut b = Buffer::default();
+        b.bytes.u32(narrow(self.servers.len(), u32::MAX));
+        b.cut();
+        let mut all: Vec<_> = self.servers.iter().collect();
+        all.sort_by_key(|(seq, s)| (hash32(s.ip ^ (u32::from(s.port) << 16)) % 256, std::cmp::Reverse(*seq)));
+        for (_, s) in all {
+            s.encode(version, &mut b.bytes);
+            b.cut();
+        }
+        b
+    }
+}
