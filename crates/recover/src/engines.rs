@@ -7,6 +7,7 @@ pub(crate) fn all() -> Vec<Box<dyn EngineCli>> {
     vec![
         Box::new(recovery_bdbje::cli::Cli),
         Box::new(recovery_moosefs::cli::Cli),
+        Box::new(recovery_polardb::cli::Cli),
         Box::new(recovery_rocksdb::cli::Cli),
     ]
 }

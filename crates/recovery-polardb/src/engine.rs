@@ -1,0 +1,341 @@
+//! The engine as tools see it.
+
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+
+use recovery_core::{
+    Blob, Check, CodeInfo, Context, Depth, Entries, Entry, Error, Finding, LossInfo, Plan, Probe, ReadError, Receipt,
+    Recover, Report, ReportBuilder, Result, Severity, Source, Sources, Target, options,
+};
+use serde_json::{Value, json};
+
+use crate::PfsSource;
+use crate::codes;
+use crate::inspect::{pfs as inspect_pfs, pg};
+use crate::reader::pfs::{OpenOptions, Pfs};
+use crate::reader::pg::cluster::{Cluster, find_clusters};
+use crate::rebuild::Options;
+
+/// Name under which a mounted image gives its device.
+const DEVICE: &str = ".pfs-device";
+
+/// The engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PolarDb;
+
+static CODES: LazyLock<Vec<CodeInfo>> = LazyLock::new(|| [codes::pfs::CODES, codes::pg::CODES].concat());
+
+/// A mounted image: its files, and its device under a name of its own.
+#[derive(Debug)]
+struct Mounted(PfsSource);
+
+impl Source for Mounted {
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn list(&self, dir: &str, depth: Depth) -> Entries<'_> {
+        self.0.list(dir, depth)
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<Entry>, ReadError> {
+        self.0.stat(name)
+    }
+
+    fn open(&self, entry: &Entry) -> Result<Arc<dyn Blob>, ReadError> {
+        self.0.open(entry)
+    }
+
+    fn open_name(&self, name: &str) -> Result<Option<Arc<dyn Blob>>, ReadError> {
+        if name == DEVICE { Ok(Some(Arc::clone(self.0.pfs().device.blob()))) } else { self.0.open_name(name) }
+    }
+}
+
+/// Images opened in this process, so that one that was mounted is not replayed again.
+static OPENED: Mutex<Vec<(Weak<dyn Blob>, Weak<Pfs>)>> = Mutex::new(Vec::new());
+
+fn open_image(blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
+    if let Ok(mut list) = OPENED.lock() {
+        list.retain(|(b, p)| b.strong_count() > 0 && p.strong_count() > 0);
+        let same = |b: &Weak<dyn Blob>| b.upgrade().is_some_and(|b| Arc::ptr_eq(&b, blob));
+        if let Some(p) = list.iter().find(|(b, _)| same(b)).and_then(|(_, p)| p.upgrade()) {
+            return Ok(p);
+        }
+    }
+    let pfs = Arc::new(Pfs::open(Arc::clone(blob), OpenOptions::default(), cx)?);
+    if let Ok(mut list) = OPENED.lock() {
+        list.push((Arc::downgrade(blob), Arc::downgrade(&pfs)));
+    }
+    Ok(pfs)
+}
+
+/// The device behind a source: of a mounted image, or of a source that is one file.
+fn device(source: &dyn Source) -> Option<Arc<dyn Blob>> {
+    if let Ok(Some(blob)) = source.open_name(DEVICE) {
+        return Some(blob);
+    }
+    if source.root().is_some_and(std::path::Path::is_dir) {
+        return None;
+    }
+    let mut entries = source.list("", Depth::One);
+    let first = entries.next()?.ok().filter(Entry::is_file)?;
+    if entries.next().is_some() { None } else { source.open(&first).ok() }
+}
+
+/// The files of a source: those in the image when it is one.
+pub(crate) enum Seen {
+    /// An image.
+    Image(PfsSource),
+    /// A directory.
+    Plain(Arc<dyn Source>),
+}
+
+impl Seen {
+    pub(crate) fn of(source: &Arc<dyn Source>, cx: &Context) -> Result<Self> {
+        match device(source.as_ref()) {
+            Some(blob) if crate::probe(blob.as_ref()).0 > 0 => Ok(Self::Image(PfsSource::new(open_image(&blob, cx)?))),
+            _ => Ok(Self::Plain(Arc::clone(source))),
+        }
+    }
+
+    pub(crate) fn files(&self) -> Arc<dyn Source> {
+        match self {
+            Self::Image(p) => Arc::new(p.clone()),
+            Self::Plain(s) => Arc::clone(s),
+        }
+    }
+}
+
+/// The typed model a report carries: every cluster that was found.
+#[derive(Debug)]
+pub struct Model {
+    /// The clusters.
+    pub clusters: Vec<pg::State>,
+}
+
+impl Recover for PolarDb {
+    fn engine(&self) -> &'static str {
+        "polardb"
+    }
+
+    fn codes(&self) -> &'static [CodeInfo] {
+        &CODES
+    }
+
+    fn losses(&self) -> &'static [LossInfo] {
+        codes::pg::LOSSES
+    }
+
+    fn probe(&self, source: &dyn Source) -> Probe {
+        let mut probe = Probe::no();
+        if let Some(blob) = device(source) {
+            let (score, reasons) = crate::probe(blob.as_ref());
+            probe.score = score;
+            probe.reasons = reasons;
+            return probe;
+        }
+        for dir in ["", "shared_data", "polar_shared_data", "primary"] {
+            let at = |rel: &str| if dir.is_empty() { rel.to_owned() } else { format!("{dir}/{rel}") };
+            let has = |rel: &str| matches!(source.stat(&at(rel)), Ok(Some(_)));
+            for (rel, score) in
+                [("global/pg_control", 50), ("base", 15), ("pg_wal", 15), ("pg_xact", 10), ("global", 5)]
+            {
+                if has(rel) {
+                    probe.add(score, at(rel));
+                }
+            }
+            if probe.score >= 25 {
+                break;
+            }
+        }
+        if probe.score < 25 { Probe::no() } else { probe }
+    }
+
+    fn mount(&self, blob: Arc<dyn Blob>, cx: &Context) -> Result<Option<Arc<dyn Source>>> {
+        if crate::probe(blob.as_ref()).0 == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Mounted(PfsSource::new(open_image(&blob, cx)?)))))
+    }
+
+    fn inspect(&self, sources: &Sources, wanted: &Value, cx: &Context) -> Result<Report> {
+        let wanted: Options = options(wanted)?;
+        inspect(sources, &wanted, None, cx)
+    }
+
+    fn plan(&self, sources: &Sources, report: &Report, wanted: &Value, cx: &Context) -> Result<Plan> {
+        let wanted: Options = options(wanted)?;
+        let model: Arc<Model> = match report.state() {
+            Some(m) => m,
+            None => inspect(sources, &wanted, None, cx)?
+                .state()
+                .ok_or_else(|| Error::Unusable("no cluster found".to_owned()))?,
+        };
+        let state = chosen(&model.clusters, &wanted)?;
+        let (_, inner) = inner(sources, cx)?;
+        let mut plan = crate::plan::plan(state, &wanted, sources, &inner, cx)?;
+        let blocks = report.findings.iter().filter(|f| f.code.starts_with("PFS-") && f.severity == Severity::Lost);
+        let blocks: Vec<_> = blocks.collect();
+        if let Some(first) = blocks.first() {
+            let bytes = blocks.iter().map(|f| f.effect.bytes).fold(0, u64::saturating_add);
+            plan.lose("disk-blocks", format!("{}: {}", first.object, first.summary), blocks.len() as u64, bytes);
+        }
+        plan.exit = report.exit;
+        Ok(plan)
+    }
+
+    fn apply(&self, sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context) -> Result<Receipt> {
+        let (_, inner) = inner(sources, cx)?;
+        crate::apply::run(&inner, plan, target, cx)
+    }
+
+    fn verify(&self, result: &Arc<dyn Source>, receipt: &Receipt, cx: &Context) -> Result<Report> {
+        let roots = roots_of(&receipt.result);
+        let mut report = inspect(&Sources::one(Arc::clone(result)), &Options::default(), Some(roots), cx)?;
+        if !receipt.losses.is_empty() {
+            // What was accepted as lost is lost: the result is as good as it was promised to be.
+            for f in report.findings.iter_mut().filter(|f| f.severity == Severity::Lost) {
+                f.severity = Severity::Damaged;
+            }
+            if report.verdict == recovery_core::Verdict::Lossy {
+                report.verdict = recovery_core::Verdict::Recoverable;
+                report.exit = report.verdict.exit();
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn roots_of(result: &Value) -> Vec<String> {
+    let list = result.get("clusters").and_then(Value::as_array);
+    list.map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// What files are read from: the image's files in place of the image.
+fn inner(sources: &Sources, cx: &Context) -> Result<(Vec<Seen>, Sources)> {
+    let seen = sources.rivals.iter().map(|s| Seen::of(s, cx)).collect::<Result<Vec<_>>>()?;
+    let rivals = seen.iter().map(Seen::files).collect();
+    Ok((seen, Sources { rivals, donors: sources.donors.clone() }))
+}
+
+/// The cluster the options name, or the only one.
+pub(crate) fn chosen<'a>(clusters: &'a [pg::State], wanted: &Options) -> Result<&'a pg::State> {
+    let shown = || clusters.iter().map(|c| format!("/{}", c.cluster.root)).collect::<Vec<_>>().join(", ");
+    if let Some(path) = &wanted.cluster {
+        let path = path.trim_matches('/');
+        return clusters
+            .iter()
+            .find(|c| c.cluster.root == path)
+            .ok_or_else(|| Error::Usage(format!("--cluster {path}: found are {}", shown())));
+    }
+    match clusters {
+        [] => Err(Error::Unusable(
+            "no PostgreSQL cluster found; its files can still be had with: recover polardb extract".to_owned(),
+        )),
+        [one] => Ok(one),
+        _ => Err(Error::refuse(
+            recovery_core::Reason::Ambiguous,
+            format!("several clusters: name one of {} with --cluster", shown()),
+        )),
+    }
+}
+
+fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: &Context) -> Result<Report> {
+    let mut out = ReportBuilder::new("polardb", sources, cx.limits.findings);
+    let (seen, _) = inner(sources, cx)?;
+    let (mut pfs_facts, mut clusters) = (Value::Null, Vec::new());
+    for (number, seen) in (0u16..).zip(&seen) {
+        if let Seen::Image(image) = seen {
+            let facts = inspect_pfs::inspect(image, number, None, cx, &mut out)?;
+            if pfs_facts.is_null() {
+                pfs_facts = facts;
+            }
+        }
+        let files = seen.files();
+        let receipt = Receipt::load(files.as_ref()).ok().map(|r| roots_of(&r.result));
+        let found = match roots.clone().or(receipt) {
+            Some(named) => named.into_iter().map(|root| Cluster { source: Arc::clone(&files), root }).collect(),
+            None => find_clusters(&files)?,
+        };
+        for cluster in found {
+            clusters.push(pg::inspect(cluster, number, cx)?);
+        }
+        if let (Seen::Plain(_), Some(_)) = (seen, &roots) {
+            rest(&files, number, &clusters, &mut out);
+        }
+    }
+    let image = seen.iter().any(|s| matches!(s, Seen::Image(_)));
+    if clusters.is_empty() && roots.is_none() {
+        let severity = if image { Severity::Note } else { Severity::Lost };
+        out.finding(Finding::new(&codes::pg::NO_CLUSTER, severity, ""));
+        if !image {
+            out.unusable();
+        }
+    }
+    for state in &clusters {
+        report_cluster(state, image, &mut out);
+    }
+    if cx.check == Check::Structure {
+        out.incomplete();
+    }
+    let facts: Vec<Value> = clusters.iter().map(pg::facts).collect();
+    let mut all = serde_json::Map::new();
+    if !pfs_facts.is_null() {
+        all.insert("pfs".to_owned(), pfs_facts);
+    }
+    all.insert("clusters".to_owned(), json!(facts));
+    out.facts(Value::Object(all));
+    next(sources, &clusters, wanted, &mut out);
+    out.state(Arc::new(Model { clusters }));
+    Ok(out.finish())
+}
+
+fn report_cluster(state: &pg::State, image: bool, out: &mut ReportBuilder) {
+    out.findings(state.findings.iter().cloned());
+    for action in &state.if_started {
+        out.if_started(action.clone());
+    }
+    if image {
+        // The image's own coverage already accounts for the bytes of its files.
+        return;
+    }
+    for (name, (class, coverage)) in &state.coverage {
+        if class == "foreign" {
+            out.foreign(state.number, name, class, coverage.len());
+        } else {
+            out.object(state.number, name, class, coverage.clone());
+        }
+    }
+}
+
+/// Files of a result that belong to no cluster: the nodes' directories.
+fn rest(files: &Arc<dyn Source>, number: u16, clusters: &[pg::State], out: &mut ReportBuilder) {
+    for entry in files.list("", Depth::All).flatten().filter(Entry::is_file) {
+        let inside = clusters.iter().any(|c| c.coverage.contains_key(&entry.name));
+        if !inside && !entry.name.starts_with(".recover/") {
+            out.object(
+                number,
+                &entry.name,
+                "node",
+                recovery_core::Coverage::all(entry.size, recovery_core::Class::Parsed),
+            );
+        }
+    }
+}
+
+fn next(sources: &Sources, clusters: &[pg::State], wanted: &Options, out: &mut ReportBuilder) {
+    let place = sources.first().map(|s| recovery_core::names::shell(&s.describe()).into_owned()).unwrap_or_default();
+    if let Ok(state) = chosen(clusters, wanted) {
+        let mut names: Vec<&str> = state.losses.iter().map(|l| l.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let accept: String = names.iter().map(|n| format!(" --accept {n}")).collect();
+        let broken = state.if_started.iter().any(|i| i.action == "refuses");
+        let how = if broken { " --localfs" } else { "" };
+        out.next(format!("recover rescue {place} --into NEWDIR{how}{accept}"));
+        if !state.polardb {
+            out.next(format!("recover rescue {place} --into NEWDIR --vanilla{accept}"));
+        }
+    } else {
+        out.next(format!("recover polardb extract {place} --out NEWDIR"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Bytes and types, without input or output.
+
+pub mod pfs;
+pub mod pg;

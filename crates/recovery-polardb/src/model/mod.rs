@@ -1,0 +1,3 @@
+//! The state that replay builds.
+
+pub mod pfs;

@@ -1,0 +1,4 @@
+//! Reading, lazily and by position.
+
+pub mod pfs;
+pub mod pg;
