@@ -9,5 +9,6 @@ pub(crate) fn all() -> Vec<Box<dyn EngineCli>> {
         Box::new(recovery_moosefs::cli::Cli),
         Box::new(recovery_polardb::cli::Cli),
         Box::new(recovery_rocksdb::cli::Cli),
+        Box::new(recovery_starrocks::Cli),
     ]
 }

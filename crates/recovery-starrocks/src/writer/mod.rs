@@ -1,0 +1,3 @@
+//! Writing what a repository needs: table definitions that were lost, and whole small repositories for tests.
+
+pub mod definitions;

@@ -1,0 +1,126 @@
+//! A repository in a real S3 service, which runs in this process.
+#![cfg(feature = "store-tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    missing_docs
+)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::healthy;
+use recovery_core::{Context, Recover as _, Source, Sources, Verdict};
+use recovery_starrocks::STARROCKS;
+use recovery_starrocks::store::{Patience, StoreSource, open_with};
+use serde_json::Value;
+
+const KEY: &str = "AKIDEXAMPLE0001";
+const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
+
+fn patience() -> Patience {
+    Patience {
+        attempts: 3,
+        request_retries: 2,
+        retry_timeout: Duration::from_secs(30),
+        request_timeout: Duration::from_secs(20),
+        pause: Duration::from_millis(5),
+    }
+}
+
+fn open(address: SocketAddr, url: &str) -> recovery_core::Result<StoreSource> {
+    open_by(address, url, patience())
+}
+
+fn open_by(address: SocketAddr, url: &str, patience: Patience) -> recovery_core::Result<StoreSource> {
+    let endpoint = format!("http://{address}");
+    let env = move |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some(SECRET.to_owned()),
+        "AWS_REGION" => Some("us-east-1".to_owned()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+        _ => None,
+    };
+    open_with(url, &env, patience)
+}
+
+fn inspect(source: StoreSource) -> recovery_core::Result<recovery_core::Report> {
+    let sources = Sources::one(Arc::new(source) as Arc<dyn Source>);
+    STARROCKS.inspect(&sources, &Value::Null, &Context::with_threads(2))
+}
+
+/// An S3 service over a directory, on a port of its own; it lives as long as the runtime.
+fn serve(root: &std::path::Path) -> (tokio::runtime::Runtime, SocketAddr) {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let service = {
+        let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
+        builder.set_auth(s3s::auth::SimpleAuth::from_single(KEY, SECRET));
+        builder.build()
+    };
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        loop {
+            let Ok((socket, _)) = listener.accept().await else { break };
+            let service = service.clone();
+            tokio::spawn(async move {
+                let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = server.serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    (runtime, address)
+}
+
+#[test]
+fn a_repository_in_s3_is_read_like_a_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let clean = healthy("v3");
+    for (name, bytes) in clean.files() {
+        let path = root.path().join("bucket/backups").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let (runtime, address) = serve(root.path());
+    let report = inspect(open(address, "s3://bucket/backups").unwrap()).unwrap();
+    assert_eq!(report.verdict, Verdict::Sound, "{:#?}", report.findings);
+    let local = common::inspect(&clean);
+    assert_eq!(report.facts["snapshots"], local.facts["snapshots"]);
+    assert_eq!(report.coverage, local.coverage);
+    assert!(!serde_json::to_string(&report).unwrap().contains(SECRET));
+
+    // A flipped bit in the store is found there too.
+    let (name, bytes) = clean.files().iter().find(|(n, _)| n.contains(".dat.")).unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[100] ^= 1;
+    std::fs::write(root.path().join("bucket/backups").join(name), bytes).unwrap();
+    let report = inspect(open(address, "s3://bucket/backups").unwrap()).unwrap();
+    assert_eq!(report.verdict, Verdict::Lossy);
+    assert!(report.findings.iter().any(|f| f.code == "SRS-0050" && f.object == *name));
+    drop(runtime);
+}
+
+#[test]
+fn wrong_credentials_are_an_error_without_the_credentials() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("bucket")).unwrap();
+    let (runtime, address) = serve(root.path());
+    let endpoint = format!("http://{address}");
+    let env = move |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some("WRONGSECRETWRONGSECRET".to_owned()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+        _ => None,
+    };
+    let error = inspect(open_with("s3://bucket/backups", &env, patience()).unwrap()).unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("WRONGSECRET") && !text.contains(KEY), "{text}");
+    drop(runtime);
+}
