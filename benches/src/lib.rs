@@ -1,0 +1,1 @@
+//! Benches only; see the `benches/` folder beside and its README.
