@@ -1,16 +1,8 @@
 //! Every finding and every loss, with its explanation.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $text:literal;)*) => {
-        $(#[doc = $title] pub const $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $text };)*
-        /// All of them.
-        pub static CODES: &[CodeInfo] = &[$($name),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     TORN_TAIL = "JE-0001", "incomplete last entry",
         "The last file ends inside an entry: the process or the machine stopped while it was written. JE cuts it off at the next open and loses nothing complete by that.";
     ZERO_TAIL = "JE-0002", "zeros behind the last entry",

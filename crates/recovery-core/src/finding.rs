@@ -13,6 +13,28 @@ pub struct CodeInfo {
     pub explanation: &'static str,
 }
 
+/// Declares the finding codes of an engine: a constant each, and `CODES` with all of them.
+///
+/// ```
+/// recovery_core::codes! {
+///     TORN = "XX-0001", "torn", "The file ends inside a record.";
+/// }
+/// assert_eq!(CODES[0], TORN);
+/// ```
+#[macro_export]
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal, $explanation:literal;)*) => {
+        $(
+            $(#[$doc])*
+            #[doc = $title]
+            pub const $name: $crate::CodeInfo =
+                $crate::CodeInfo { code: $code, title: $title, explanation: $explanation };
+        )*
+        /// All of them.
+        pub static CODES: &[$crate::CodeInfo] = &[$($name),*];
+    };
+}
+
 /// A documented name of a loss, as given to `--accept`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LossInfo {

@@ -1,19 +1,8 @@
 //! Every finding code and every loss name, with its explanation.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $explanation:literal;)*) => {
-        $(
-            #[doc = $title]
-            pub static $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $explanation };
-        )*
-        /// All codes.
-        pub static CODES: &[CodeInfo] = &[$($name),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     BASE_UNUSABLE = "MFS-0001", "a metadata file cannot be used",
         "The file is empty, cut, or no metadata file. The original program passes over an empty or cut file when another one is there, and refuses to start when none is. An older file and the logs since then give the same state.";
     BASE_LOST = "MFS-0002", "records of a metadata file are lost",

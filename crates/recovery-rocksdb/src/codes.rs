@@ -1,19 +1,8 @@
 //! Every finding code and every loss name, with its explanation.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $explanation:literal;)*) => {
-        $(
-            #[doc = $title]
-            pub static $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $explanation };
-        )*
-        /// All codes.
-        pub static CODES: &[CodeInfo] = &[$($name),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     CURRENT_BAD = "RDB-0001", "CURRENT names no usable MANIFEST",
         "CURRENT must hold exactly the name of a MANIFEST and a newline. Without it the database refuses to open. It can always be written again when a MANIFEST is readable, and the rescue does so.";
     MANIFEST_MISSING = "RDB-0002", "there is no MANIFEST",

@@ -1,16 +1,8 @@
 //! Every finding code and every loss name, with its long explanation.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal, $text:literal;)*) => {
-        $($(#[$doc])* #[doc = $title] pub const $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $text };)*
-        /// All of them.
-        pub static CODES: &[CodeInfo] = &[$($name),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     REPO_INFO_MISSING = "SRS-0001", "the repository has no __repo_info",
         "CREATE REPOSITORY finds a repository by this file. Without it the server takes the directory for a new, empty repository and writes a file of its own; the snapshots stay readable. `rescue` writes it anew from the directory's name.";
     REPO_INFO_DAMAGED = "SRS-0002", "__repo_info cannot be read",

@@ -1,6 +1,6 @@
 //! Findings about the file system on the disk.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
 /// Names of losses that a plan over a PFS disk can hold.
 pub static LOSSES: &[LossInfo] = &[
@@ -15,15 +15,7 @@ pub static LOSSES: &[LossInfo] = &[
     },
 ];
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $explanation:literal;)*) => {
-        $(#[doc = $title] pub static $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $explanation };)*
-        /// All of them, in order.
-        pub static CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, title: $title, explanation: $explanation }),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     HEADER = "PFS-0001", "chunk header damaged",
         "The first sector of a chunk is unreadable, blank or does not match its checksum. Everything in it follows from \
          the number of the chunk, the number of chunks and the version, so it is regenerated in memory and nothing is \

@@ -1,16 +1,8 @@
 //! Findings about the PostgreSQL cluster, and the losses its rescue can mean.
 
-use recovery_core::{CodeInfo, LossInfo};
+use recovery_core::LossInfo;
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $title:literal, $explanation:literal;)*) => {
-        $(#[doc = $title] pub static $name: CodeInfo = CodeInfo { code: $code, title: $title, explanation: $explanation };)*
-        /// All of them, in order.
-        pub static CODES: &[CodeInfo] = &[$(CodeInfo { code: $code, title: $title, explanation: $explanation }),*];
-    };
-}
-
-codes! {
+recovery_core::codes! {
     NO_CLUSTER = "PG-0001", "no PostgreSQL cluster found",
         "Nowhere in the source lie enough of base, global, pg_wal and pg_xact in one directory. The files themselves can \
          still be extracted.";
