@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, Mode, OFlags};
 
+use super::spindle::{self, Spindle};
 use super::{Depth, Entries, Entry, EntryKind, LockHolder, Source, lock_holder};
 use crate::blob::{Blob, ReadError};
 
@@ -22,6 +23,7 @@ pub struct FileBlob {
     path: PathBuf,
     name: String,
     len: u64,
+    spindle: Option<Arc<Spindle>>,
 }
 
 /// Opens for reading without touching the access time where the system allows it, and without hanging on a pipe.
@@ -56,7 +58,8 @@ impl FileBlob {
         let wrap = |e: io::Error| ReadError::new(name.clone(), 0, 0, &e);
         let file = open_quietly(path).map_err(wrap)?;
         let len = length_of(&file).map_err(wrap)?;
-        Ok(Self { file, path: path.to_owned(), name, len })
+        let spindle = spindle::of(&file);
+        Ok(Self { file, path: path.to_owned(), name, len, spindle })
     }
 }
 
@@ -71,7 +74,11 @@ impl Blob for FileBlob {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
         loop {
-            match self.file.read_at(buf, offset) {
+            let read = match &self.spindle {
+                Some(spindle) => spindle.read_at(&self.file, buf, offset),
+                None => self.file.read_at(buf, offset),
+            };
+            match read {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(ReadError::new(&self.name, offset, buf.len() as u64, &e)),
                 Ok(n) => return Ok(n),

@@ -7,6 +7,7 @@ mod lock;
 #[cfg(feature = "mmap")]
 mod map;
 mod mem;
+mod spindle;
 mod throttle;
 
 use std::fmt;
