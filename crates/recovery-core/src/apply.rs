@@ -1,6 +1,7 @@
 //! Carries out a plan: everything but the bytes that only the engine can make.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::blob::Blob;
@@ -28,7 +29,7 @@ pub type Maker<'a> = dyn Fn(&WriteStep, &mut dyn Output) -> Result<()> + Sync + 
 pub fn run(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context, make: &Maker<'_>) -> Result<Receipt> {
     plan.check_inputs(sources)?;
     check_paths(plan)?;
-    let finished: BTreeMap<u64, Placed> = match target.begin(plan)? {
+    let finished: BTreeMap<u64, Placed> = match target.begin(plan, sample(sources, plan, cx).as_deref())? {
         Begun::Complete(receipt) => return Ok(*receipt),
         Begun::Resumed(done) => done.into_iter().map(|d| (d.step, d.placed)).collect(),
         Begun::Fresh => BTreeMap::new(),
@@ -53,6 +54,18 @@ pub fn run(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context, ma
     let last: Vec<String> = plan.steps.iter().filter(|s| s.is_last()).map(|s| s.to().to_owned()).collect();
     target.commit(&receipt, &last)?;
     Ok(receipt)
+}
+
+/// A file that the plan links, to try whether it can be.
+fn sample(sources: &Sources, plan: &Plan, cx: &Context) -> Option<PathBuf> {
+    let link = |s: &Step| match s {
+        Step::Link { source, object, .. } if !cx.copy => {
+            let source = sources.get(*source)?;
+            source.local_path(&source.stat(object).ok()??)
+        }
+        _ => None,
+    };
+    plan.steps.iter().find_map(link)
 }
 
 /// A plan may come from a file: its paths are as hostile as any input.

@@ -319,8 +319,8 @@ impl Target for Unhashed {
         self.inner.found_plan()
     }
 
-    fn begin(&self, plan: &Plan) -> Result<Begun> {
-        self.inner.begin(plan)
+    fn begin(&self, plan: &Plan, sample: Option<&std::path::Path>) -> Result<Begun> {
+        self.inner.begin(plan, sample)
     }
 
     fn mkdir(&self, to: &str, mode: Option<u32>) -> Result<()> {

@@ -174,28 +174,46 @@ impl DirTarget {
         Err(Error::refuse(Reason::TargetNotEmpty, message))
     }
 
-    fn check_space(&self, plan: &Plan) -> Result<()> {
+    /// Tries with one file what the plan means to do with many.
+    fn can_link(&self, sample: &Path) -> bool {
+        let trial = self.own("trial");
+        // A run that was cut off here may have left it.
+        let _ = self.fs.remove(&trial);
+        let could = self.fs.link(sample, &trial).is_ok() || self.fs.clone_file(sample, &trial, None).is_ok();
+        could && self.fs.remove(&trial).is_ok()
+    }
+
+    fn check_space(&self, plan: &Plan, sample: Option<&Path>) -> Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
         let place = if self.in_place { &self.path } else { parent };
         let Ok(stat) = rustix::fs::statvfs(place) else { return Ok(()) };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        if free < plan.cost.free_needed {
+        let linked = sample.is_some_and(|s| self.can_link(s));
+        let copies = if linked { 0 } else { plan.cost.link };
+        let needed = plan.cost.free_needed.saturating_add(copies);
+        if free < needed {
             let what = format!("{}: free space in bytes", place.display());
-            return Err(Error::Limit { what, needed: plan.cost.free_needed, limit: free });
+            return Err(Error::Limit { what, needed, limit: free });
         }
         Ok(())
     }
 
-    fn start(&self, plan: &Plan) -> Result<()> {
-        self.check_space(plan)?;
+    fn start(&self, plan: &Plan, sample: Option<&Path>) -> Result<()> {
         let mut dirs = vec![self.staging(), self.staging().join(OWN_DIR)];
         if self.in_place {
             dirs = vec![self.path.join(OWN_DIR), self.staging()];
         }
-        for dir in dirs {
+        for dir in &dirs {
             if !dir.is_dir() {
-                self.fs.mkdir(&dir, None).map_err(|e| Error::write(dir.display(), "make directory", e))?;
+                self.fs.mkdir(dir, None).map_err(|e| Error::write(dir.display(), "make directory", e))?;
             }
+        }
+        if let Err(e) = self.check_space(plan, sample) {
+            for dir in dirs.iter().rev() {
+                // Nothing is in them yet.
+                let _ = self.fs.rmdir(dir);
+            }
+            return Err(e);
         }
         let text = serde_json::to_vec(plan).map_err(|e| Error::Internal(format!("plan: {e}")))?;
         self.write_own(PLAN_NAME, &text)
@@ -325,7 +343,7 @@ impl Target for DirTarget {
         Ok(None)
     }
 
-    fn begin(&self, plan: &Plan) -> Result<Begun> {
+    fn begin(&self, plan: &Plan, sample: Option<&Path>) -> Result<Begun> {
         let refuse = |message: String| Err(Error::refuse(Reason::TargetNotEmpty, message));
         if let Some(found) = self.found_plan()? {
             if found.digest()? != plan.digest()? {
@@ -343,14 +361,14 @@ impl Target for DirTarget {
             if self.in_place && self.own(RECEIPT_NAME).is_file() {
                 // The earlier run was cut off while it moved the finished entries in.
                 self.commit_inside(&last_of(plan))?;
-                return self.begin(plan);
+                return self.begin(plan, sample);
             }
             let done = self.replay_journal();
             self.open_journal()?;
             return Ok(Begun::Resumed(done));
         }
         self.check_empty()?;
-        self.start(plan)?;
+        self.start(plan, sample)?;
         self.open_journal()?;
         Ok(Begun::Fresh)
     }

@@ -75,36 +75,54 @@ pub trait Fs: Send + Sync + std::fmt::Debug {
     fn rmdir(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Where Linux keeps the security label of a file.
+const LABEL: &str = "security.selinux";
+
 /// The machine's file system.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RealFs {
     /// Owner and group of new files, when we may give files away.
     pub owner: Option<(u32, u32)>,
+    /// Security label of new files, where the source carries one and we may set it.
+    pub label: Option<Vec<u8>>,
 }
 
 impl RealFs {
-    /// New files get the owner of the directory they were rescued from, when we are allowed to.
+    /// New files get the owner and the security label of the directory they were rescued from, when we are allowed to
+    /// give them.
     #[must_use]
     pub fn like(source_root: Option<&Path>) -> Self {
         let root = rustix::process::geteuid().is_root();
-        let meta = source_root.filter(|_| root).and_then(|p| std::fs::metadata(p).ok());
-        Self { owner: meta.map(|m| (m.uid(), m.gid())).filter(|o| *o != (0, 0)) }
+        let Some(from) = source_root.filter(|_| root) else { return Self::default() };
+        let owner = std::fs::metadata(from).ok().map(|m| (m.uid(), m.gid())).filter(|o| *o != (0, 0));
+        Self { owner, label: label_of(from) }
     }
 
-    fn adopt(self, path: &Path) -> io::Result<()> {
+    fn adopt(&self, path: &Path) -> io::Result<()> {
+        if let Some(label) = &self.label {
+            // A file system without labels, or a policy against ours: the service's own relabelling is then needed anyway.
+            let _ = rustix::fs::lsetxattr(path, LABEL, label, rustix::fs::XattrFlags::empty());
+        }
         match self.owner {
             Some((uid, gid)) => std::os::unix::fs::lchown(path, Some(uid), Some(gid)),
             None => Ok(()),
         }
     }
 
-    fn finish(self, path: &Path, mode: Option<u32>) -> io::Result<()> {
+    fn finish(&self, path: &Path, mode: Option<u32>) -> io::Result<()> {
         self.adopt(path)?;
         match mode {
             Some(mode) => std::fs::set_permissions(path, Permissions::from_mode(mode & 0o7777)),
             None => Ok(()),
         }
     }
+}
+
+fn label_of(path: &Path) -> Option<Vec<u8>> {
+    let mut label = vec![0; 4096];
+    let n = rustix::fs::getxattr(path, LABEL, &mut label[..]).ok()?;
+    label.truncate(n);
+    (n > 0).then_some(label)
 }
 
 struct RealFile {

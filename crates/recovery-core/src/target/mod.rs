@@ -72,12 +72,13 @@ pub trait Target: Send + Sync {
     /// When the place cannot be read.
     fn found_plan(&self) -> Result<Option<Plan>>;
 
-    /// Makes the staging area for a plan, or finds the one an earlier run left.
+    /// Makes the staging area for a plan, or finds the one an earlier run left. `sample` is a file that the plan links:
+    /// where it cannot be linked or cloned, the space for copies of all of them is needed too.
     ///
     /// # Errors
     ///
     /// A refusal when the place holds anything else; an error when there is too little free space.
-    fn begin(&self, plan: &Plan) -> Result<Begun>;
+    fn begin(&self, plan: &Plan, sample: Option<&Path>) -> Result<Begun>;
 
     /// Makes a directory and those above it.
     ///

@@ -48,7 +48,7 @@ impl Target for MemTarget {
         Ok(None)
     }
 
-    fn begin(&self, _: &Plan) -> Result<Begun> {
+    fn begin(&self, _: &Plan, _: Option<&Path>) -> Result<Begun> {
         Ok(Begun::Fresh)
     }
 
