@@ -118,6 +118,17 @@ fn objects(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     Ok(())
 }
 
+/// Where and what: `000012.sst at 0x1000+0x20: …`; a finding about the whole names no object.
+fn placed(f: &Finding) -> String {
+    let place = match (f.offset, f.length) {
+        (Some(o), Some(l)) => format!(" at {o:#x}+{l:#x}"),
+        (Some(o), None) => format!(" at {o:#x}"),
+        _ => String::new(),
+    };
+    let summary = f.summary.strip_prefix(&f.object).and_then(|s| s.strip_prefix(": ")).unwrap_or(&f.summary);
+    if f.object.is_empty() { summary.to_owned() } else { format!("{}{place}: {summary}", f.object) }
+}
+
 fn findings(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     if report.findings_total == 0 {
         return Ok(());
@@ -132,18 +143,8 @@ fn findings(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
     for (code, group) in groups {
         for f in group.iter().take(SHOWN) {
-            let place = match (f.offset, f.length) {
-                (Some(o), Some(l)) => format!(" at {o:#x}+{l:#x}"),
-                (Some(o), None) => format!(" at {o:#x}"),
-                _ => String::new(),
-            };
             let severity = format!("{:?}", f.severity).to_lowercase();
-            writeln!(
-                out,
-                "  {code} {severity:8} {}{place}: {}",
-                names::terminal(&f.object),
-                names::terminal(&f.summary)
-            )?;
+            writeln!(out, "  {code} {severity:8} {}", names::terminal(&placed(f)))?;
         }
         if group.len() > SHOWN {
             writeln!(
