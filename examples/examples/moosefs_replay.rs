@@ -1,6 +1,8 @@
 //! Base and logs to a state, and the state to a metadata file: what `mfsmetarestore -m` of 1.6 does.
 //!
 //! `cargo run --release --example moosefs_replay -- DIALECT METADATA OUT LOG...`
+//!
+//! run: 3 fixtures/moosefs/v3_rare_ops/in/metadata.mfs.back NEW fixtures/moosefs/v3_rare_ops/in/changelog.0.mfs
 
 use std::sync::Arc;
 

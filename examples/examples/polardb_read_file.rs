@@ -3,6 +3,8 @@
 //! The result matches `pfs read /DEVICE/PATH` and `pfs ls -R`.
 //!
 //! `cargo run --example polardb_read_file -- disk.img [base/5/1234] > file`
+//!
+//! run: IMAGE
 #![allow(clippy::print_stdout, reason = "a program for the command line")]
 
 use std::io::Write;
