@@ -75,6 +75,8 @@ recovery_core::codes! {
         "The name in ROLE is not among the members of the group database.";
     NO_ROLE = "JE-0068", "ROLE is missing or says nothing",
         "The role and name of the node are not known; the frontend would take itself for a new one.";
+    IMAGE_AHEAD = "JE-0069", "the image is ahead of the journal",
+        "The journal ends before the operations that the image holds: the end of the log is missing (files not copied, or cut). A frontend that leads would give the same journal ids again, and they would be skipped when it next loads the image. Look for the missing log files, or take another node.";
     LOCKED = "JE-0070", "the environment is open in a live process",
         "Files may change while they are read. Stop the frontend, or work on a copy.";
     DIVERGED = "JE-0080", "nodes hold different content under one VLSN",
@@ -100,6 +102,9 @@ pub const LOSS_DIVERGED: &str = "diverged-branch";
 /// VLSNs that are gone without their records being known.
 pub const LOSS_UNKNOWN: &str = "lost-operations";
 
+/// No whole image joins the journal.
+pub const LOSS_IMAGE: &str = "missing-image";
+
 /// Names of losses.
 pub static LOSSES: &[LossInfo] = &[
     LossInfo {
@@ -115,6 +120,10 @@ pub static LOSSES: &[LossInfo] = &[
     LossInfo {
         name: LOSS_DIVERGED,
         explanation: "Another node holds committed transactions that this one does not, on a branch that parted; they are left out.",
+    },
+    LossInfo {
+        name: LOSS_IMAGE,
+        explanation: "No whole image joins the journal: the state before the first journal id is gone, and the frontend does not start without it. Damaged images are put beside the result, in damaged-image.",
     },
     LossInfo {
         name: LOSS_UNKNOWN,

@@ -47,17 +47,9 @@ impl<'a> Source<'a> {
             let s = scavenge(&log, &scan, &[], cx)?;
             return Ok(Self::Until(Box::new(s), log, node, end));
         }
-        // The tree, where it is whole, is the better witness; behind a cut in the last file it does not know all.
-        let behind = node.scan.last_file().is_some_and(|f| f.bad.iter().any(|b| b.resynced));
-        let sound = node.view.problems.is_empty()
-            && node.view.unreadable == 0
-            && node.view.rootless.keys().all(|n| n.starts_with("_je"));
+        // The tree, where it is whole, is the better witness; behind damage in what recovery reads it does not know all.
         match (&node.je, &node.scavenged) {
-            (Some(env), _)
-                if sound && !behind && env.problems.is_empty() && env.tree.is_some() && node.by_header.is_none() =>
-            {
-                Ok(Self::Environment(env))
-            }
+            (Some(env), _) if node.tree_is_whole() => Ok(Self::Environment(env)),
             (_, Some(s)) => Ok(Self::Scavenged(s, node.true_log())),
             _ => Err(Error::Unusable(format!("{}: nothing can be read", node.path))),
         }

@@ -211,7 +211,7 @@ fn bad_spot(node: &Node, f: &FileScan, b: &BadSpot, old: bool) -> Finding {
 /// Keys known to be live and unreadable everywhere, or readable in an older version only.
 #[must_use]
 pub fn lost_keys(node: &Node) -> u64 {
-    let Some(s) = &node.scavenged else { return 0 };
+    let Some(s) = node.scavenged.as_ref().filter(|_| !node.tree_is_whole()) else { return 0 };
     s.databases.values().filter(|d| !d.name.starts_with("_je")).fold(0, |n, d| {
         let [_, _, stale, lost] = d.counts();
         n.saturating_add(stale).saturating_add(lost)
@@ -224,7 +224,6 @@ fn stream(node: &Node, out: &mut Vec<Finding>) {
         let n = u64::try_from(b.saturating_sub(*a).saturating_add(1)).unwrap_or(0);
         let severity = match node.unaccounted {
             0 => Severity::Damaged,
-            _ if node.scavenged.is_some() && node.view.problems.is_empty() && !truncates(node) => Severity::Suspect,
             _ => Severity::Lost,
         };
         let text = format!("VLSN {a} to {b} are missing before {at}");
@@ -239,10 +238,6 @@ fn stream(node: &Node, out: &mut Vec<Finding>) {
             Finding::new(&codes::VLSN_TWICE, severity, object(b.at.file())).at(b.at.offset().into(), 22).summary(text),
         );
     }
-}
-
-fn truncates(node: &Node) -> bool {
-    node.scan.last_file().is_some_and(|f| f.bad.iter().any(|b| b.resynced))
 }
 
 fn trees(node: &Node, out: &mut Vec<Finding>) {
@@ -286,9 +281,21 @@ fn transactions(node: &Node, out: &mut Vec<Finding>) {
     if let Some(s) = &node.scavenged {
         let doubt = s.doubts.iter().filter(|d| d.txn < 0).fold(0u64, |n, d| n.saturating_add(d.records));
         if doubt > 0 {
-            let severity = if node.unaccounted > 0 { Severity::Lost } else { Severity::Suspect };
-            let text = format!("{} transactions lost their end: {doubt} records in doubt", s.doubts.len());
-            out.push(Finding::new(&codes::IN_DOUBT, severity, "").summary(text).effect(doubt, 0));
+            let whole = node.tree_is_whole();
+            let severity = match node.unaccounted {
+                _ if whole => Severity::Note,
+                0 => Severity::Suspect,
+                _ => Severity::Lost,
+            };
+            let mut text = format!("{} transactions lost their end: {doubt} records in doubt", s.doubts.len());
+            if whole {
+                text = format!(
+                    "{} transactions lost their end in the log; the trees tell which of their {doubt} records count",
+                    s.doubts.len()
+                );
+            }
+            let effect = if whole { 0 } else { doubt };
+            out.push(Finding::new(&codes::IN_DOUBT, severity, "").summary(text).effect(effect, 0));
         }
         let lost = lost_keys(node);
         if lost > 0 {
@@ -324,18 +331,13 @@ fn frontend(node: &Node, out: &mut Vec<Finding>) {
                 out.push(Finding::new(&codes::IMAGE_UNVERIFIED, Severity::Note, &i.name).summary(why.clone()));
             }
             ImageState::Bad { offset, why } => {
-                let f = Finding::new(&codes::IMAGE_BAD, Severity::Damaged, &i.name);
+                let severity = if node.needs_image() { Severity::Lost } else { Severity::Damaged };
+                let f = Finding::new(&codes::IMAGE_BAD, severity, &i.name);
                 out.push(f.at(*offset, i.size.saturating_sub(*offset)).summary(why.clone()));
             }
         }
     }
-    if let (Some(image), Some(first)) = (meta.image(), node.journal().first)
-        && first > image.journal_id.saturating_add(1)
-    {
-        let text = format!("the image holds journal ids up to {}, the journal begins at {first}", image.journal_id);
-        let n = u64::try_from(first.saturating_sub(image.journal_id).saturating_sub(1)).unwrap_or(0);
-        out.push(Finding::new(&codes::JOIN, Severity::Lost, &image.name).summary(text).effect(n, 0));
-    }
+    joins(node, dir, out);
     if let Some(name) = &meta.ckpt {
         out.push(Finding::new(&codes::IMAGE_CKPT, Severity::Note, name));
     }
@@ -353,5 +355,32 @@ fn frontend(node: &Node, out: &mut Vec<Finding>) {
                 out.push(Finding::new(&codes::NOT_MEMBER, Severity::Note, format!("{dir}/ROLE")).summary(text));
             }
         }
+    }
+}
+
+/// Whether a whole image and the journal join, with nothing missing between them and nothing beyond the journal.
+fn joins(node: &Node, dir: &str, out: &mut Vec<Finding>) {
+    let journal = node.journal();
+    let whole = node.meta.images.iter().find(|i| !matches!(i.state, ImageState::Bad { .. }));
+    if node.needs_image()
+        && let Some(first) = journal.first
+    {
+        let held = whole.map_or(0, |i| i.journal_id);
+        let text = match whole {
+            Some(i) => format!("{} holds journal ids up to {held}, the journal begins at {first}", i.name),
+            None => format!("no whole image is here, and the journal begins at {first}"),
+        };
+        let n = u64::try_from(first.saturating_sub(held).saturating_sub(1)).unwrap_or(0);
+        let object = whole.map_or_else(|| dir.to_owned(), |i| i.name.clone());
+        out.push(Finding::new(&codes::JOIN, Severity::Lost, object).summary(text).effect(n, 0));
+    }
+    let last = journal.max.unwrap_or(0);
+    if let Some(i) = whole.filter(|i| i.journal_id > last) {
+        let n = i.journal_id.saturating_sub(last);
+        let text = format!(
+            "{} holds journal ids up to {}, the journal ends at {last}: its last {n} operations are missing",
+            i.name, i.journal_id
+        );
+        out.push(Finding::new(&codes::IMAGE_AHEAD, Severity::Suspect, &i.name).summary(text));
     }
 }

@@ -133,10 +133,12 @@ pub fn report(sources: &Sources, cx: &Context) -> Result<Report> {
     b.findings(failed);
     let nodes = inspected.nodes.get(..inspected.rivals).unwrap_or_default();
     for n in &inspected.nodes {
+        let image_elsewhere = inspected.nodes.iter().any(|o| o.source != n.source && joins(o, n));
         let healthy_elsewhere = best_is_whole(nodes, &inspected.ranking) && !is_best(n, nodes, &inspected.ranking);
         for f in &n.findings {
             let mut f = f.clone();
-            if healthy_elsewhere && f.severity == Severity::Lost {
+            let image = f.code == codes::IMAGE_BAD.code || f.code == codes::JOIN.code;
+            if f.severity == Severity::Lost && (healthy_elsewhere && !image || image_elsewhere && image) {
                 // Another node given here holds it.
                 f.severity = Severity::Damaged;
             }
@@ -185,6 +187,16 @@ pub fn report(sources: &Sources, cx: &Context) -> Result<Report> {
     }
     b.state(Arc::new(inspected));
     Ok(b.finish())
+}
+
+/// Whether a whole image of `donor` reaches the journal of `node`, without going beyond it.
+#[must_use]
+pub fn joins(donor: &Node, node: &Node) -> bool {
+    let journal = node.journal();
+    donor.meta.images.iter().filter(|i| !matches!(i.state, crate::meta::ImageState::Bad { .. })).any(|i| {
+        journal.first.is_none_or(|f| f <= i.journal_id.saturating_add(1))
+            && journal.max.is_none_or(|m| i.journal_id <= m)
+    })
 }
 
 fn is_best(n: &Node, nodes: &[Node], ranking: &Ranking) -> bool {

@@ -44,25 +44,38 @@ pub struct Journal {
     pub epoch: Option<i64>,
 }
 
-impl Journal {
-    fn add(&mut self, name: &str, keys: &mut dyn Iterator<Item = i64>) {
-        let Some(first) = name.parse::<i64>().ok().filter(|n| *n >= 0 && n.to_string() == name) else {
-            if name == "epochDB" {
-                self.epoch = keys.last();
-            }
-            return;
-        };
-        let mut db = JournalDb { name: name.to_owned(), first, records: 0, min: None, max: None, missing: 0 };
-        let mut next = first;
-        for k in keys {
+/// Collects the journal ids of one database, which come in ascending order.
+struct JournalIds {
+    db: Option<JournalDb>,
+    epoch: bool,
+    next: i64,
+}
+
+impl JournalIds {
+    fn new(name: &str) -> Self {
+        let first = name.parse::<i64>().ok().filter(|n| *n >= 0 && n.to_string() == name);
+        let db = |first| JournalDb { name: name.to_owned(), first, records: 0, min: None, max: None, missing: 0 };
+        Self { db: first.map(db), epoch: name == "epochDB", next: first.unwrap_or(0) }
+    }
+
+    fn add(&mut self, id: i64) {
+        let gap = u64::try_from(id.saturating_sub(self.next)).unwrap_or(0);
+        self.next = id.saturating_add(1);
+        if let Some(db) = &mut self.db {
             db.records = db.records.saturating_add(1);
-            db.min = db.min.or(Some(k));
-            db.max = Some(k);
-            let gap = u64::try_from(k.saturating_sub(next)).unwrap_or(0);
+            db.min = db.min.or(Some(id));
+            db.max = Some(id);
             db.missing = db.missing.saturating_add(gap);
-            next = k.saturating_add(1);
         }
-        self.databases.push(db);
+    }
+}
+
+impl Journal {
+    fn take(&mut self, ids: JournalIds) {
+        if ids.epoch && ids.next > 0 {
+            self.epoch = Some(ids.next.saturating_sub(1));
+        }
+        self.databases.extend(ids.db);
     }
 
     fn finish(mut self) -> Self {
@@ -121,6 +134,8 @@ pub struct Node {
     pub by_header: Option<Log>,
     /// Scan of the files as named.
     pub scan: LogScan,
+    /// Scan of [`by_header`](Self::by_header).
+    pub true_scan: Option<LogScan>,
     /// Everything up to the first damage of each file.
     pub front: Tally,
     /// Everything readable.
@@ -164,9 +179,13 @@ pub fn read(source: &Arc<dyn Source>, number: u16, digests: bool, cx: &Context) 
     let options = ScanOptions { digests, decode: cx.full() && log.bytes() <= DECODE_ALL };
     let scan = scan_log(&log, options, cx)?;
     let by_header = log.by_header();
+    let true_scan = match &by_header {
+        Some(log) => Some(scan_log(log, options, cx)?),
+        None => None,
+    };
     let lock = if meta.bdb.is_empty() { "je.lck".to_owned() } else { format!("{}/je.lck", meta.bdb) };
     let locked = source.lock_holder(&lock).map(|h| h.pid);
-    let (front, all) = (scan.front(), scan.all());
+    let (front, all) = (scan.front(), true_scan.as_ref().unwrap_or(&scan).all());
     let je_end = scan.je_end();
     let mut node = Node {
         source: number,
@@ -190,6 +209,7 @@ pub fn read(source: &Arc<dyn Source>, number: u16, digests: bool, cx: &Context) 
         findings: Vec::new(),
         started: super::started::Started::default(),
         scan,
+        true_scan,
     };
     if let Some(end) = je_end {
         let tally = super::tally_to(&node.scan, end);
@@ -199,7 +219,7 @@ pub fn read(source: &Arc<dyn Source>, number: u16, digests: bool, cx: &Context) 
         node.index = read_index(&env, cx)?;
         node.je = Some(env);
     }
-    node.holes = holes(&node.scan);
+    node.holes = holes(node.true_scan());
     if node.damaged() {
         node.scavenge_with(&[], cx)?;
     }
@@ -217,12 +237,54 @@ impl Node {
         self.by_header.as_ref().unwrap_or(&self.log)
     }
 
+    /// The scan of the log a scavenge reads.
+    #[must_use]
+    pub fn true_scan(&self) -> &LogScan {
+        self.true_scan.as_ref().unwrap_or(&self.scan)
+    }
+
+    /// Whether recovery reads over something that is gone: damage, a cut or a missing file behind the first active
+    /// place of the last checkpoint, other than a tail. The trees do not know what was written there.
+    #[must_use]
+    pub fn replay_damaged(&self) -> bool {
+        let Some(env) = &self.je else { return true };
+        let first = env.checkpoint.as_ref().map_or(Lsn(0), |(_, c)| c.first_active.min(c.start));
+        let Some(last) = self.scan.last_file() else { return true };
+        let behind = |f: &crate::reader::FileScan, at: u64| f.number > first.file() || at >= first.offset().into();
+        let spots = self.scan.files.values().filter(|f| f.number >= first.file()).any(|f| {
+            let tail = f.number >= last.number;
+            f.bad.iter().any(|b| (b.resynced || !tail) && behind(f, b.end.saturating_sub(1)))
+                || f.unread.iter().any(|r| behind(f, r.end.saturating_sub(1)))
+                || !tail && f.front.entries == 0
+        });
+        let numbers = self.scan.files.range(first.file()..=last.number).count() as u64;
+        let whole = u64::from(last.number).saturating_sub(first.file().into()).saturating_add(1);
+        spots || numbers < whole || self.cut_short().is_some_and(|(n, _)| n >= first.file())
+    }
+
+    /// Whether the trees, with what lies behind the last checkpoint, are a complete witness of every live record.
+    #[must_use]
+    pub fn tree_is_whole(&self) -> bool {
+        let Some(env) = &self.je else { return false };
+        env.problems.is_empty()
+            && env.tree.is_some()
+            && self.view.problems.is_empty()
+            && self.view.unreadable == 0
+            && self.view.rootless.keys().all(|n| n.starts_with("_je"))
+            && self.by_header.is_none()
+            && !self.replay_damaged()
+    }
+
     /// Whether anything beyond a tail that JE forgives is wrong.
     #[must_use]
     pub fn damaged(&self) -> bool {
         let last = self.scan.last_file().map(|f| f.number);
         let bad = self.scan.files.values().any(|f| {
-            let tail = Some(f.number) >= last && f.bad.iter().all(|b| !b.resynced) && f.front.entries > 0;
+            let tail = match last {
+                Some(l) if f.number > l => true,
+                Some(l) => f.number == l && f.bad.iter().all(|b| !b.resynced) && f.front.entries > 0,
+                None => false,
+            };
             !f.bad.is_empty() && !tail || !f.unread.is_empty()
         });
         let empty_middle = self.scan.files.values().any(|f| Some(f.number) < last && f.front.entries == 0);
@@ -231,6 +293,8 @@ impl Node {
             || self.log.files.values().any(|f| f.foreign_version().is_some() || wrong_number(f))
             || !self.view.problems.is_empty()
             || self.view.unreadable > 0
+            || self.view.rootless.keys().any(|n| !n.starts_with("_je"))
+            || self.replay_damaged()
             || self.je.as_ref().is_none_or(|e| !e.problems.is_empty() || e.tree.is_none())
             || self.cut_short().is_some()
             || (self.bad_tail() && self.scan.files.len() == 1 && self.front.entries <= 1)
@@ -260,24 +324,36 @@ impl Node {
     ///
     /// When the caller asked to stop.
     pub fn scavenge_with(&mut self, donated: &[Donation], cx: &Context) -> Result<()> {
-        let renamed;
-        let scan = match &self.by_header {
-            Some(log) => {
-                renamed = scan_log(log, ScanOptions::default(), cx)?;
-                &renamed
-            }
-            None => &self.scan,
-        };
+        let scan = self.true_scan();
         let s = scavenge(self.true_log(), scan, donated, cx)?;
         let mut journal = Journal::default();
         for (name, found) in &s.databases {
+            let mut ids = JournalIds::new(name);
             let live = found.keys.iter().filter(|(_, k)| k.live().is_some());
-            journal.add(name, &mut live.filter_map(|(k, _)| packed::long_key(k)));
+            live.filter_map(|(k, _)| packed::long_key(k)).for_each(|k| ids.add(k));
+            journal.take(ids);
         }
-        self.scavenged_journal = Some(journal.finish());
-        self.unaccounted = unaccounted(&self.holes, &s, scan, donated);
+        // Where the trees tell every live record, nothing that was destroyed is missing among them.
+        let whole = self.tree_is_whole();
+        self.unaccounted = if whole { 0 } else { unaccounted(&self.holes, &s, scan, donated) };
+        self.scavenged_journal = (!whole).then(|| journal.finish());
         self.scavenged = Some(s);
         Ok(())
+    }
+
+    /// Whether a whole image is needed to join the journal, and none here does.
+    #[must_use]
+    pub fn needs_image(&self) -> bool {
+        let first = self.journal().first.unwrap_or(1);
+        self.meta.image_dir.is_some() && first > 1 && !self.image_joins()
+    }
+
+    /// Whether a whole image here reaches the journal's first id.
+    #[must_use]
+    pub fn image_joins(&self) -> bool {
+        let first = self.journal().first.unwrap_or(1);
+        let whole = |i: &&crate::meta::Image| !matches!(i.state, crate::meta::ImageState::Bad { .. });
+        self.meta.images.iter().filter(whole).any(|i| first <= i.journal_id.saturating_add(1))
     }
 
     /// The best view of the journal: the scavenged one when there is damage.
@@ -342,27 +418,35 @@ fn view(env: &Environment, scan: &LogScan, cx: &Context) -> Result<View> {
         if dropped > 0 {
             out.rootless.insert(name.clone(), dropped);
         }
-        let slots = env.slots(db, cx, &mut out.problems)?;
-        let mut live = 0u64;
-        let mut ids = Vec::new();
-        for s in &slots {
+        let (mut live, mut gone) = (0u64, 0u64);
+        let mut lost = Vec::new();
+        let mut ids = JournalIds::new(name);
+        let mut each = |s: crate::model::records::Slot| {
+            if s.dead {
+                return;
+            }
             if s.data.is_none() && scan.destroyed(s.lsn) {
-                out.unreadable = out.unreadable.saturating_add(1);
-                if out.problems.len() < 1000 {
-                    out.problems.push(Problem {
+                gone = gone.saturating_add(1);
+                if lost.len() < 1000 {
+                    lost.push(Problem {
                         what: format!("record of {name}"),
                         lsn: s.lsn,
                         db: Some(*id),
-                        key: Some(s.key.clone()),
+                        key: Some(s.key),
                         error: crate::format::FormatError::PastEnd { at: s.lsn.offset().into(), end: 0, len: 0 },
                     });
                 }
-                continue;
+                return;
             }
             live = live.saturating_add(1);
-            ids.extend(packed::long_key(&s.key));
-        }
-        out.journal.add(name, &mut ids.into_iter());
+            if let Some(k) = packed::long_key(&s.key) {
+                ids.add(k);
+            }
+        };
+        env.each_slot(db, cx, &mut each, &mut out.problems)?;
+        out.unreadable = out.unreadable.saturating_add(gone);
+        out.problems.extend(lost);
+        out.journal.take(ids);
         out.records.insert(name.clone(), live);
     }
     out.journal = std::mem::take(&mut out.journal).finish();

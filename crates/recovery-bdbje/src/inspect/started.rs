@@ -25,6 +25,7 @@ pub struct Started {
 pub fn foresee(node: &Node) -> Started {
     let mut out = Started::default();
     refusals(node, &mut out);
+    images(node, &mut out);
     if !out.refuses {
         truncation(node, &mut out);
         open_transactions(node, &mut out);
@@ -84,6 +85,25 @@ fn refusals(node: &Node, out: &mut Started) {
             range.last
         );
         refuse(out, "", why);
+    }
+}
+
+/// What the frontend does with its images, before or after its log is open.
+fn images(node: &Node, out: &mut Started) {
+    let meta = &node.meta;
+    let Some(dir) = &meta.image_dir else { return };
+    if let Some(i) = meta.image()
+        && let crate::meta::ImageState::Bad { why, .. } = &i.state
+    {
+        let why = format!("the frontend stops when it loads this image: {why}");
+        out.actions.push(IfStarted::new("refuses", &i.name, why));
+    } else if node.needs_image() {
+        let why = "the frontend stops: the journal begins behind what the image holds";
+        out.actions.push(IfStarted::new("refuses", dir, why));
+    }
+    if meta.version.is_none() {
+        let why = "without VERSION the frontend takes itself for a new cluster, and backends refuse its cluster id";
+        out.actions.push(IfStarted::new("refuses", format!("{dir}/VERSION"), why));
     }
 }
 

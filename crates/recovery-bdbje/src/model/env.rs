@@ -226,6 +226,23 @@ impl Environment {
         Ok(out)
     }
 
+    /// Calls `sink` for every slot of a database in key order, dead ones included.
+    ///
+    /// # Errors
+    ///
+    /// When the caller asked to stop.
+    pub fn each_slot(
+        &self,
+        db: &Database,
+        cx: &Context,
+        sink: &mut dyn FnMut(Slot),
+        problems: &mut Vec<Problem>,
+    ) -> CoreResult<()> {
+        let empty = Overlay::new();
+        let overlay = self.overlays.get(&db.id).unwrap_or(&empty);
+        records::each_slot(&self.log, db.root, db.id, overlay, cx, sink, problems)
+    }
+
     /// Every live record of a database, in batches of key order.
     ///
     /// # Errors

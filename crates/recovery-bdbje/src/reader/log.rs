@@ -52,6 +52,12 @@ impl LogFile {
         self.stated().or(self.guessed).unwrap_or(MAX_LOG_VERSION)
     }
 
+    /// Log version by its header or its entries; `None` where neither says anything.
+    #[must_use]
+    pub fn known_version(&self) -> Option<u8> {
+        self.stated().or(self.guessed)
+    }
+
     fn stated(&self) -> Option<u8> {
         let v = u8::try_from(self.header?.version).ok()?;
         (MIN_LOG_VERSION..=MAX_LOG_VERSION).contains(&v).then_some(v)
