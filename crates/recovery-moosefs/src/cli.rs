@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use recovery_core::cli::{EngineCli, Exit, OpenOptions};
-use recovery_core::{Context, Error, Recover, Result};
+use recovery_core::{Context, Error, FileBlob, Recover, Result};
 use serde_json::{Value, json};
 
 use crate::dialect::Dialect;
 use crate::engine::MooseFs;
 use crate::metadump::{DumpOptions, dump};
-use crate::metarestore::{Flags, open, run};
+use crate::metarestore::{Flags, run};
 
 /// The engine's face on the command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,10 +93,8 @@ impl EngineCli for Cli {
             "metadump" => {
                 let file = one("file").unwrap_or_default();
                 let options = DumpOptions { dots: m.get_flag("d"), section: m.get_one::<String>("s").cloned() };
-                let blob = open(&file)?;
-                let mut buffered = std::io::BufWriter::with_capacity(1 << 16, out);
-                dump(blob.as_ref(), &options, &mut buffered)?;
-                buffered.flush().map_err(|e| Error::write("standard output", "write", e))?;
+                let blob = FileBlob::open(&file, file.to_string_lossy())?;
+                dump(&blob, &options, out)?;
                 Ok(Exit::OK)
             }
             other => Err(Error::Usage(format!("moosefs has no verb {other}"))),

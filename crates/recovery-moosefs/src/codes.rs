@@ -51,6 +51,10 @@ recovery_core::codes! {
         "Change logs have no checksums, and metadata files have them only in metadata.crc. Damage there that keeps the structure cannot be noticed.";
     STRUCTURE_ONLY = "MFS-0024", "only heads and tails were read",
         "The answer rests on headers, first and last ids. Use --check full to read everything.";
+    LATER_STATE = "MFS-0025", "a metadata file has a later state, but is damaged",
+        "The way chosen loses no record, but ends earlier than a damaged file beside it: the changes between are in no log. The damaged file is not used. Look for other directories (metaloggers, backups) that have the missing logs.";
+    SESSIONS_FILE = "MFS-0026", "a file of sessions cannot be read",
+        "Masters of 1.5 and 1.6 keep the mounts they know in sessions.mfs. Replay does not need it; a newer master that imports the state takes it, and without it mounts have to connect anew.";
 }
 
 /// All losses.
@@ -69,6 +73,10 @@ pub static LOSSES: &[LossInfo] = &[
     LossInfo {
         name: "damaged-base",
         explanation: "Records of the base that cannot be read are missing in the result.",
+    },
+    LossInfo {
+        name: "older-state",
+        explanation: "A damaged metadata file has a later state than the one reached; the changes between are lost.",
     },
     LossInfo {
         name: "changed-base",

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod case;
 pub mod changelog;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -4,11 +4,14 @@ use recovery_core::{Context, Error, Plan, Reason, Report, Result, Sources, Step,
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::case::Case;
 use crate::codes;
 use crate::dialect::Dialect;
 use crate::engine::EngineOptions;
-use crate::inspect::Case;
 use crate::run::{Stop, Why};
+
+/// The file a running master holds a lock on.
+const LOCK_FILE: &str = ".mfsmaster.lock";
 
 /// What a plan needs to build the same state again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub(crate) struct Recipe {
 }
 
 /// The rules to replay by and the product line of the result.
-fn dialects(case: &Case, asked: Option<Dialect>) -> Result<(Dialect, Option<Dialect>)> {
+pub(crate) fn dialects(case: &Case, asked: Option<Dialect>) -> Result<(Dialect, Option<Dialect>)> {
     let way = case.way.as_ref().ok_or_else(|| Error::Unusable("there is nothing to restore from".to_owned()))?;
     let Some(own) = way.dialect else {
         return Err(Error::refuse(
@@ -58,6 +61,7 @@ pub(crate) fn plan(
     if options.until.is_some() {
         return Err(Error::unsupported("--until: stopping at a chosen change or time"));
     }
+    refuse_if_locked(sources)?;
     let found = report.state::<Case>();
     let owned;
     let case = match found {
@@ -90,7 +94,7 @@ pub(crate) fn plan(
             .filter_map(|(n, &i)| case.survey.logs.get(i).map(|l| (n, l)))
             .map(|(n, l)| {
                 let rest = l.scan.rest_parses && !built.torn.contains(&n);
-                (l.source, l.entry.name.clone(), rest, crate::inspect::skipped(l, way))
+                (l.source, l.entry.name.clone(), rest, crate::case::skipped(l, way))
             })
             .collect()
     };
@@ -145,11 +149,26 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
+/// Refuses to work on the directory of a running master: what it has in memory is later than its files.
+pub(crate) fn refuse_if_locked(sources: &Sources) -> Result<()> {
+    for source in &sources.rivals {
+        if let Some(holder) = source.lock_holder(LOCK_FILE) {
+            let who = holder.pid.map_or("a running process".to_owned(), |p| format!("process {p}"));
+            let text = format!(
+                "{}: {LOCK_FILE} is held by {who}: a master works here; stop it, or copy the directory and use the copy",
+                source.describe()
+            );
+            return Err(Error::refuse(Reason::Locked, text));
+        }
+    }
+    Ok(())
+}
+
 fn write(to: &str, what: &str, size: u64, last: bool) -> Step {
     Step::Write(WriteStep { to: to.to_owned(), what: what.to_owned(), size, args: Value::Null, mode: None, last })
 }
 
-fn losses(plan: &mut Plan, case: &Case) {
+pub(crate) fn losses(plan: &mut Plan, case: &Case) {
     let (Some(way), Some(built)) = (&case.way, &case.built) else { return };
     let last = case.survey.logs.iter().filter_map(|l| l.scan.last).max().unwrap_or(0);
     let behind = |id: u64| last.saturating_add(1).saturating_sub(id);
@@ -166,7 +185,8 @@ fn losses(plan: &mut Plan, case: &Case) {
             plan.lose("branch", format!("two different lines have the id {id}"), behind(*id), 0);
         }
         Some(Stop::Line { id, why, .. }) => {
-            let foreign = matches!(why, Why::Status(_)) && built.told == 0 && way.base.is_some();
+            let whole = case.base().is_some_and(|b| !b.lossy);
+            let foreign = matches!(why, Why::Status(_)) && built.told == 0 && whole;
             let name = if foreign { "other-filesystem" } else { "replay-stop" };
             plan.lose(name, format!("change {id} cannot be applied ({why})"), behind(*id), 0);
         }
@@ -176,6 +196,12 @@ fn losses(plan: &mut Plan, case: &Case) {
         let bytes = lost.iter().map(|i| i.length).sum();
         let first = lost.first().map_or(String::new(), |i| i.text.clone());
         plan.lose("damaged-base", first, lost.len() as u64, bytes);
+    }
+    if let Some(later) = case.later() {
+        let (version, reached) = (later.version().unwrap_or(0), built.model.version());
+        let text =
+            format!("{} has the state of version {version}, but damaged; {reached} is reached", later.entry.name);
+        plan.lose("older-state", text, version.saturating_sub(reached), 0);
     }
     let base = way.base.and_then(|i| case.survey.bases.get(i));
     if let Some(b) = base.filter(|b| !b.crc_bad.is_empty()) {

@@ -53,6 +53,8 @@ pub struct Base {
     pub crc: CrcState,
     /// Sections whose checksum differs: name, stored, computed.
     pub crc_bad: Vec<([u8; 4], u32, u32)>,
+    /// Whether records of it turned out to be lost when it was loaded.
+    pub lossy: bool,
 }
 
 impl Base {
@@ -65,7 +67,7 @@ impl Base {
     /// Whether all of it can be used.
     #[must_use]
     pub fn whole(&self) -> bool {
-        self.outline.as_ref().is_ok_and(|o| o.issues.iter().all(|i| i.kind.keeps_everything()))
+        !self.lossy && self.outline.as_ref().is_ok_and(|o| o.issues.iter().all(|i| i.kind.keeps_everything()))
     }
 
     /// Whether it is the signature of a new filesystem only.
@@ -101,6 +103,8 @@ pub struct Survey {
     pub crcs: Vec<(u16, Entry, Result<CrcFile, String>)>,
     /// Other known files: source, entry, what they are.
     pub others: Vec<(u16, Entry, &'static str)>,
+    /// Files of sessions (1.5, 1.6): source, entry, what is wrong with it.
+    pub sessions: Vec<(u16, Entry, Result<(), String>)>,
     /// Unknown files.
     pub foreign: Vec<(u16, Entry)>,
 }
@@ -108,13 +112,15 @@ pub struct Survey {
 /// What a file name stands for.
 fn known(name: &str) -> Option<&'static str> {
     Some(match name {
-        "sessions.mfs" | "sessions_ml.mfs" => "sessions",
         "stats.mfs" | "stats_ml.mfs" => "statistics",
         n if n.starts_with('.') && n.ends_with(".lock") => "lock",
         n if n.starts_with("RECEIPT") || n.starts_with("SHA256SUMS") => "receipt",
         _ => return None,
     })
 }
+
+/// Largest file of sessions that is read.
+const SESSIONS_MAX: u64 = 64 << 20;
 
 /// Looks at every file of the sources.
 ///
@@ -144,6 +150,11 @@ pub fn survey(sources: &Sources, cx: &Context) -> Result<Survey, Error> {
                 out.crcs.push((number, entry, parsed));
             } else if name.starts_with("metadata") && name.len() > 8 {
                 out.bases.push(base(number, source.as_ref(), entry)?);
+            } else if matches!(name.as_str(), "sessions.mfs" | "sessions_ml.mfs") && entry.size <= SESSIONS_MAX {
+                let bytes = source.open(&entry)?;
+                let bytes = bytes.bytes(0..bytes.len())?;
+                let read = crate::format::sessions_file::SessionsFile::decode(&bytes);
+                out.sessions.push((number, entry, read.map(|_| ()).map_err(|e| e.to_string())));
             } else if let Some(what) = known(&name) {
                 out.others.push((number, entry, what));
             } else {
@@ -175,7 +186,8 @@ fn base(number: u16, source: &dyn Source, entry: Entry) -> Result<Base, Error> {
         Err(e) => Err(e.to_string()),
     };
     let upstream = found.as_ref().is_ok_and(|o| accepted(o, blob.as_ref()));
-    Ok(Base { source: number, entry, blob, outline: found, upstream, crc: CrcState::Absent, crc_bad: Vec::new() })
+    let (crc, crc_bad, lossy) = (CrcState::Absent, Vec::new(), false);
+    Ok(Base { source: number, entry, blob, outline: found, upstream, crc, crc_bad, lossy })
 }
 
 /// Whether the original program takes a file for a candidate: signature, size, end, version.

@@ -326,10 +326,16 @@ pub struct Line<'a> {
 }
 
 /// Reads a log line by line, in blocks, without copying lines.
+///
+/// A line longer than any master writes comes in pieces, of which only the last is terminated.
 pub struct LineReader<'b> {
     blob: &'b dyn Blob,
     buf: Vec<u8>,
+    /// Where the next line begins.
     at: usize,
+    /// Where the current line begins and how long it is.
+    line: (usize, usize),
+    terminated: bool,
     start: u64,
     done: bool,
 }
@@ -344,41 +350,55 @@ impl<'b> LineReader<'b> {
     /// From the beginning of a log.
     #[must_use]
     pub fn new(blob: &'b dyn Blob) -> Self {
-        Self { blob, buf: Vec::new(), at: 0, start: 0, done: false }
+        Self { blob, buf: Vec::new(), at: 0, line: (0, 0), terminated: false, start: 0, done: false }
     }
 
     /// The next line; the unterminated rest of the file comes last.
-    ///
-    /// A line longer than any master writes comes in pieces, of which only the last is terminated.
     ///
     /// # Errors
     ///
     /// When the medium fails.
     #[inline]
     pub fn next_line(&mut self) -> Result<Option<Line<'_>>, ReadError> {
+        Ok(if self.advance()? { Some(self.line()) } else { None })
+    }
+
+    /// Goes to the next line; false behind the last one.
+    ///
+    /// # Errors
+    ///
+    /// When the medium fails.
+    #[inline]
+    pub fn advance(&mut self) -> Result<bool, ReadError> {
         let mut searched = 0usize;
-        let end = loop {
+        loop {
             let rest = self.buf.get(self.at..).unwrap_or_default();
-            if let Some(n) = find_newline(rest.get(searched..).unwrap_or_default()) {
-                break searched.saturating_add(n);
+            if let Some(n) = memchr::memchr(b'\n', rest.get(searched..).unwrap_or_default()) {
+                let end = searched.saturating_add(n);
+                self.line = (self.at, end);
+                self.terminated = true;
+                self.at = self.at.saturating_add(end).saturating_add(1);
+                return Ok(true);
             }
             searched = rest.len();
             if self.done {
-                if rest.is_empty() {
-                    return Ok(None);
-                }
-                let (len, at) = (rest.len(), self.start.saturating_add(self.at as u64));
-                self.at = self.at.saturating_add(len);
-                let text = self.buf.get(self.at.saturating_sub(len)..self.at).unwrap_or_default();
-                return Ok(Some(Line { text, at, terminated: false }));
+                self.line = (self.at, searched);
+                self.terminated = false;
+                self.at = self.at.saturating_add(searched);
+                return Ok(searched > 0);
             }
             self.fill()?;
-        };
-        let from = self.at;
-        self.at = from.saturating_add(end).saturating_add(1);
-        let text = self.buf.get(from..from.saturating_add(end)).unwrap_or_default();
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        Ok(Some(Line { text, at: self.start.saturating_add(from as u64), terminated: true }))
+        }
+    }
+
+    /// The line [`advance`](Self::advance) went to.
+    #[must_use]
+    #[inline]
+    pub fn line(&self) -> Line<'_> {
+        let (from, len) = self.line;
+        let text = self.buf.get(from..from.saturating_add(len)).unwrap_or_default();
+        let text = if self.terminated { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+        Line { text, at: self.start.saturating_add(from as u64), terminated: self.terminated }
     }
 
     fn fill(&mut self) -> Result<(), ReadError> {
@@ -399,9 +419,4 @@ impl<'b> LineReader<'b> {
         }
         Ok(())
     }
-}
-
-#[inline]
-fn find_newline(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr(b'\n', bytes)
 }

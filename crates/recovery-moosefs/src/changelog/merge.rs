@@ -9,7 +9,7 @@ use recovery_core::{Blob, ReadError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::LineError;
-use super::file::LineReader;
+use super::file::{Line, LineReader};
 use super::line::{body, line_id};
 use super::op::Op;
 
@@ -73,6 +73,10 @@ impl Batch {
         self.text.get(e.start..e.end).unwrap_or_default()
     }
 
+    fn has_room(&self) -> bool {
+        self.entries.len() < BATCH && self.text.len() < BATCH_BYTES
+    }
+
     fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
@@ -100,20 +104,52 @@ struct Held {
 struct Source<'b> {
     reader: LineReader<'b>,
     input: Input<'b>,
+    /// Id of the line the reader stands at.
+    head: Option<u64>,
+    /// Length of the `<id>: ` of that line.
+    prefix: usize,
     /// Lines read ahead, by id.
     ahead: BTreeMap<u64, Held>,
-    finished: bool,
 }
 
 impl Source<'_> {
-    fn overtaken(&self, at: u64) -> bool {
-        self.input.skip.iter().any(|&(a, b)| a <= at && at < b)
+    /// Goes to the next line that counts.
+    fn advance(&mut self, number: usize, garbage: &mut Vec<(usize, u64, u64)>) -> Result<(), ReadError> {
+        self.head = None;
+        while self.reader.advance()? {
+            let line = self.reader.line();
+            let Some((id, prefix)) = line_id(line.text) else {
+                note_garbage(garbage, number, &line);
+                continue;
+            };
+            let counts = line.terminated || self.input.use_rest;
+            if counts && !self.input.skip.iter().any(|&(a, b)| a <= line.at && line.at < b) {
+                (self.head, self.prefix) = (Some(id), prefix);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the line at which the reader stands aside; its id if another text was there.
+    fn hold(&mut self) -> Option<u64> {
+        let id = self.head?;
+        let line = self.reader.line();
+        let whole = line.terminated;
+        let held = Held { text: line.text.to_vec(), at: line.at, terminated: whole };
+        let other = self.ahead.insert(id, held)?;
+        (other.terminated && whole && self.ahead.get(&id).is_some_and(|h| h.text != other.text)).then_some(id)
     }
 }
 
 /// Puts several logs into one sequence.
+///
+/// Lines that stand in order are taken from the readers as they are. Only where no reader stands at the next id are
+/// lines read ahead and kept, in the hope that it comes behind them.
 pub struct Merger<'b> {
     sources: Vec<Source<'b>>,
+    started: bool,
+    first: u64,
     next: u64,
     hashes: Vec<(u64, u64)>,
     end: Option<End>,
@@ -128,20 +164,24 @@ impl std::fmt::Debug for Merger<'_> {
     }
 }
 
-enum Step {
-    Taken,
-    Nothing,
-}
-
 impl<'b> Merger<'b> {
     /// Merges `inputs` from the change `first` on, up to and including `until`.
     #[must_use]
     pub fn new(inputs: Vec<Input<'b>>, first: u64, until: u64) -> Self {
-        let sources = inputs
-            .into_iter()
-            .map(|input| Source { reader: LineReader::new(input.blob), input, ahead: BTreeMap::new(), finished: false })
-            .collect();
-        Self { sources, next: first, hashes: vec![(u64::MAX, 0); MEMORY], end: None, garbage: Vec::new(), until }
+        let source = |input: Input<'b>| {
+            let reader = LineReader::new(input.blob);
+            Source { reader, input, head: None, prefix: 0, ahead: BTreeMap::new() }
+        };
+        Self {
+            sources: inputs.into_iter().map(source).collect(),
+            started: false,
+            first,
+            next: first,
+            hashes: vec![(u64::MAX, 0); MEMORY],
+            end: None,
+            garbage: Vec::new(),
+            until,
+        }
     }
 
     /// Why the sequence ended; `None` while it goes on.
@@ -157,154 +197,139 @@ impl<'b> Merger<'b> {
     /// When the medium fails.
     pub fn fill(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         batch.clear();
-        while self.end.is_none() && batch.entries.len() < BATCH && batch.text.len() < BATCH_BYTES {
+        if !self.started {
+            self.started = true;
+            for (i, s) in self.sources.iter_mut().enumerate() {
+                s.advance(i, &mut self.garbage)?;
+            }
+        }
+        while self.end.is_none() && batch.has_room() {
             if self.next > self.until {
                 self.end = Some(End::Done);
-                break;
+            } else if !self.run(batch)? && !self.pass_old()? && !self.take(batch)? {
+                self.search()?;
             }
-            if self.run(batch)? {
-                continue;
-            }
-            self.search(batch)?;
         }
         Ok(!batch.entries.is_empty())
     }
 
-    /// Takes lines from one file as long as they follow each other and no other file has lines waiting.
+    /// Takes lines from one file while no other has lines of the same ids; false if there are none.
     fn run(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
-        let [source] = self.sources.as_mut_slice() else { return Ok(false) };
-        if !source.ahead.is_empty() || source.finished {
-            return Ok(false);
+        let mut at_next = self.sources.iter().enumerate().filter(|(_, s)| s.head == Some(self.next));
+        let (Some((i, _)), None) = (at_next.next(), at_next.next()) else { return Ok(false) };
+        let others = self.sources.iter().enumerate().filter(|(j, _)| *j != i).filter_map(|(_, s)| s.head);
+        let held = self.sources.iter().filter_map(|s| s.ahead.first_key_value().map(|e| *e.0));
+        let barrier = others.chain(held).min().unwrap_or(u64::MAX).min(self.until.saturating_add(1));
+        let Some(source) = self.sources.get_mut(i) else { return Ok(false) };
+        let before = self.next;
+        while source.head == Some(self.next) && self.next < barrier && batch.has_room() {
+            let line = source.reader.line();
+            push(batch, i, self.next, source.prefix, line.text, line.at, line.terminated);
+            remember(&mut self.hashes, self.next, line.text);
+            self.next = self.next.saturating_add(1);
+            source.advance(i, &mut self.garbage)?;
         }
-        let mut taken = false;
-        while batch.entries.len() < BATCH && self.next <= self.until {
-            let Some(line) = source.reader.next_line()? else {
-                source.finished = true;
-                return Ok(taken);
-            };
-            let Some((id, at)) = line_id(line.text) else {
-                note_garbage(&mut self.garbage, 0, line.at, line.text, line.terminated);
-                continue;
-            };
-            if !line.terminated && !source.input.use_rest {
-                continue;
-            }
-            let plain = !source.input.skip.iter().any(|&(a, b)| a <= line.at && line.at < b);
-            if id == self.next && plain {
-                push(batch, 0, id, at, line.text, line.at, line.terminated);
-                remember(&mut self.hashes, id, line.text);
-                self.next = self.next.saturating_add(1);
-                taken = true;
-            } else if id < self.next {
-                if conflicts(&self.hashes, id, line.text) && plain {
+        Ok(self.next > before)
+    }
+
+    /// Compares lines that were taken already with what was taken, and passes them; false if there are none.
+    fn pass_old(&mut self) -> Result<bool, ReadError> {
+        let (first, next) = (self.first, self.next);
+        let mut any = false;
+        for (i, s) in self.sources.iter_mut().enumerate() {
+            while let Some(id) = s.head.filter(|&id| id < next) {
+                let line = s.reader.line();
+                if id >= first && line.terminated && differs(&self.hashes, id, line.text) {
                     self.end = Some(End::Branch(id));
                     return Ok(true);
                 }
-            } else if plain {
-                let held = Held { text: line.text.to_vec(), at: line.at, terminated: line.terminated };
-                source.ahead.insert(id, held);
-                return Ok(taken);
+                any = true;
+                s.advance(i, &mut self.garbage)?;
+            }
+            while let Some(entry) = s.ahead.first_entry().filter(|e| *e.key() < next) {
+                let (id, held) = entry.remove_entry();
+                if id >= first && held.terminated && differs(&self.hashes, id, &held.text) {
+                    self.end = Some(End::Branch(id));
+                    return Ok(true);
+                }
+                any = true;
             }
         }
-        Ok(taken)
+        Ok(any)
     }
 
-    /// Looks for the next line in all files.
-    fn search(&mut self, batch: &mut Batch) -> Result<(), ReadError> {
-        for i in 0..self.sources.len() {
-            self.advance(i)?;
-            if self.end.is_some() {
-                return Ok(());
+    /// Takes the next line from the files that have it; false if none stands at it or holds it.
+    fn take(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        let mut best: Option<(usize, Held)> = None;
+        for (i, source) in self.sources.iter_mut().enumerate() {
+            loop {
+                let held = match source.ahead.remove(&self.next) {
+                    Some(held) => held,
+                    None if source.head == Some(self.next) => {
+                        let line = source.reader.line();
+                        let held = Held { text: line.text.to_vec(), at: line.at, terminated: line.terminated };
+                        source.advance(i, &mut self.garbage)?;
+                        held
+                    }
+                    None => break,
+                };
+                best = match best {
+                    None => Some((i, held)),
+                    Some(other) => match better(other, (i, held)) {
+                        Some(chosen) => Some(chosen),
+                        None => {
+                            self.end = Some(End::Branch(self.next));
+                            return Ok(true);
+                        }
+                    },
+                };
             }
         }
-        if let Step::Taken = self.take(batch) {
-            return Ok(());
+        let Some((input, held)) = best else { return Ok(false) };
+        let at = line_id(&held.text).map_or(0, |l| l.1);
+        push(batch, input, self.next, at, &held.text, held.at, held.terminated);
+        remember(&mut self.hashes, self.next, &held.text);
+        self.next = self.next.saturating_add(1);
+        Ok(true)
+    }
+
+    /// Reads ahead until a reader stands at the next line; where none does, the sequence ends.
+    fn search(&mut self) -> Result<(), ReadError> {
+        for (i, s) in self.sources.iter_mut().enumerate() {
+            while s.ahead.len() < AHEAD && s.head.is_some() {
+                if s.head.is_some_and(|id| id <= self.next) {
+                    return Ok(());
+                }
+                if let Some(id) = s.hold() {
+                    self.end = Some(End::Branch(id));
+                    return Ok(());
+                }
+                s.advance(i, &mut self.garbage)?;
+            }
         }
-        if self.end.is_some() {
-            return Ok(());
-        }
-        let later = self.sources.iter().filter_map(|s| s.ahead.first_key_value().map(|e| *e.0)).min();
+        let held = self.sources.iter().filter_map(|s| s.ahead.first_key_value().map(|e| *e.0));
+        let later = held.chain(self.sources.iter().filter_map(|s| s.head)).min();
         self.end = Some(match later {
             Some(id) => End::Gap(self.next, id.saturating_sub(1)),
             None => End::Done,
         });
         Ok(())
     }
+}
 
-    /// Reads a file ahead until it has the next line, or enough others.
-    fn advance(&mut self, index: usize) -> Result<(), ReadError> {
-        let next = self.next;
-        let Some(source) = self.sources.get_mut(index) else { return Ok(()) };
-        while let Some(entry) = source.ahead.first_entry().filter(|e| *e.key() < next) {
-            let (id, held) = entry.remove_entry();
-            if conflicts(&self.hashes, id, &held.text) && held.terminated {
-                self.end = Some(End::Branch(id));
-                return Ok(());
-            }
-        }
-        while !source.finished && !source.ahead.contains_key(&next) && source.ahead.len() < AHEAD {
-            let Some(line) = source.reader.next_line()? else {
-                source.finished = true;
-                return Ok(());
-            };
-            let (at, terminated) = (line.at, line.terminated);
-            let Some((id, _)) = line_id(line.text) else {
-                note_garbage(&mut self.garbage, index, at, line.text, terminated);
-                continue;
-            };
-            if !terminated && !source.input.use_rest {
-                continue;
-            }
-            let text = line.text.to_vec();
-            if source.overtaken(at) {
-                continue;
-            }
-            if id < next {
-                if terminated && conflicts(&self.hashes, id, &text) {
-                    self.end = Some(End::Branch(id));
-                    return Ok(());
-                }
-                continue;
-            }
-            if let Some(other) = source.ahead.get(&id)
-                && other.text != text
-                && terminated
-                && other.terminated
-            {
-                self.end = Some(End::Branch(id));
-                return Ok(());
-            }
-            source.ahead.insert(id, Held { text, at, terminated });
-        }
-        Ok(())
+/// The copy of a line to be used: a whole one before a torn one, one that can be read before a damaged one. `None` if
+/// two good ones differ.
+fn better(a: (usize, Held), b: (usize, Held)) -> Option<(usize, Held)> {
+    let good = |h: &Held| super::parse(&h.text).is_ok();
+    if a.1.text == b.1.text {
+        return Some(if a.1.terminated { a } else { b });
     }
-
-    /// Takes the next line from the files that have it.
-    fn take(&mut self, batch: &mut Batch) -> Step {
-        let mut best: Option<(usize, Held)> = None;
-        for (i, source) in self.sources.iter_mut().enumerate() {
-            let Some(held) = source.ahead.remove(&self.next) else { continue };
-            best = match best {
-                None => Some((i, held)),
-                Some((j, other)) if other.text == held.text => Some((j, if other.terminated { other } else { held })),
-                // a torn copy gives way to a whole one
-                Some((j, other)) if !held.terminated => Some((j, other)),
-                Some((_, other)) if !other.terminated => Some((i, held)),
-                // a damaged copy gives way to one that can be read
-                Some((j, other)) if super::parse(&held.text).is_err() => Some((j, other)),
-                Some((_, other)) if super::parse(&other.text).is_err() => Some((i, held)),
-                Some(_) => {
-                    self.end = Some(End::Branch(self.next));
-                    return Step::Nothing;
-                }
-            };
-        }
-        let Some((input, held)) = best else { return Step::Nothing };
-        let at = line_id(&held.text).map_or(0, |l| l.1);
-        push(batch, input, self.next, at, &held.text, held.at, held.terminated);
-        remember(&mut self.hashes, self.next, &held.text);
-        self.next = self.next.saturating_add(1);
-        Step::Taken
+    match (a.1.terminated, b.1.terminated) {
+        (_, false) => Some(a),
+        (false, _) => Some(b),
+        _ if !good(&b.1) => Some(a),
+        _ if !good(&a.1) => Some(b),
+        _ => None,
     }
 }
 
@@ -319,9 +344,10 @@ fn push(batch: &mut Batch, input: usize, id: u64, at: usize, text: &[u8], offset
     batch.entries.push(Entry { start, end: batch.text.len(), id, time, input, at: offset, terminated, op });
 }
 
-fn note_garbage(list: &mut Vec<(usize, u64, u64)>, input: usize, at: u64, text: &[u8], terminated: bool) {
-    if terminated && !text.is_empty() && list.len() < 1 << 16 {
-        list.push((input, at, text.len() as u64));
+#[cold]
+fn note_garbage(list: &mut Vec<(usize, u64, u64)>, input: usize, line: &Line<'_>) {
+    if line.terminated && !line.text.is_empty() && list.len() < 1 << 16 {
+        list.push((input, line.at, line.text.len() as u64));
     }
 }
 
@@ -336,6 +362,63 @@ fn remember(hashes: &mut [(u64, u64)], id: u64, text: &[u8]) {
     }
 }
 
-fn conflicts(hashes: &[(u64, u64)], id: u64, text: &[u8]) -> bool {
-    hashes.get(slot(id)).is_some_and(|&(known, hash)| known == id && hash != xxh3_64(text))
+/// Whether a line whose id was taken before has another text. One so far behind that its text is not remembered cannot
+/// be vouched for: readers advance together, so its file went back.
+fn differs(hashes: &[(u64, u64)], id: u64, text: &[u8]) -> bool {
+    hashes.get(slot(id)).is_none_or(|&(known, hash)| known != id || hash != xxh3_64(text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use recovery_core::MemBlob;
+
+    fn log(ids: impl IntoIterator<Item = u64>) -> String {
+        ids.into_iter().map(|i| format!("{i}: 1700000000|ACCESS({i})\n")).collect()
+    }
+
+    /// Ids in the order in which they come out, from which file the last came, and the end.
+    fn merged(files: &[String], first: u64) -> (Vec<u64>, Option<End>) {
+        let blobs: Vec<MemBlob> = files.iter().map(|f| MemBlob::new("log", f.clone().into_bytes())).collect();
+        let inputs = blobs.iter().map(|b| Input { blob: b, skip: &[], use_rest: false }).collect();
+        let mut m = Merger::new(inputs, first, u64::MAX);
+        let (mut batch, mut ids) = (Batch::default(), Vec::new());
+        while m.fill(&mut batch).unwrap() {
+            ids.extend(batch.entries.iter().map(|e| e.id));
+        }
+        (ids, m.ended().cloned())
+    }
+
+    #[test]
+    fn files_in_any_order_overlapping_and_interleaved() {
+        let all: Vec<u64> = (5..40_000).collect();
+        let files = [log(30_000..40_000), log(0..20_000), log(15_000..31_000), log((1_000..39_000).step_by(3))];
+        assert_eq!(merged(&files, 5), (all.clone(), Some(End::Done)));
+        let files = [log((0..40_000).filter(|i| i % 2 == 0)), log((0..40_000).filter(|i| i % 2 == 1))];
+        assert_eq!(merged(&files, 5), (all, Some(End::Done)));
+    }
+
+    #[test]
+    fn lines_out_of_order_are_put_right() {
+        let ids = (0..1000).map(|i| i ^ 3);
+        assert_eq!(merged(&[log(ids)], 0), ((0..1000).collect(), Some(End::Done)));
+    }
+
+    #[test]
+    fn holes_and_branches_end_the_sequence() {
+        assert_eq!(merged(&[log(0..10), log(15..20)], 0), ((0..10).collect(), Some(End::Gap(10, 14))));
+        assert_eq!(merged(&[log(15..20)], 10), (Vec::new(), Some(End::Gap(10, 14))));
+        let other = log(0..20).replace("7: 1700000000|ACCESS(7)", "7: 1700000000|ACCESS(9)");
+        assert_eq!(merged(&[log(0..20), other.clone()], 0).1, Some(End::Branch(7)));
+        // the base holds change 7 already: nobody asks
+        assert_eq!(merged(&[log(0..20), other.clone()], 10), ((10..20).collect(), Some(End::Done)));
+        assert_eq!(merged(&[log(0..10) + &other], 0).1, Some(End::Branch(7)));
+    }
+
+    #[test]
+    fn a_file_that_goes_back_further_than_is_remembered_is_a_branch() {
+        let back = log(0..100_000) + &log(20_000..90_000).replace("1700000000", "1800000000");
+        assert_eq!(merged(&[back], 0), ((0..100_000).collect(), Some(End::Branch(20_000))));
+    }
 }

@@ -1,10 +1,12 @@
 //! Facts and next commands of a report.
 
-use recovery_core::{ReportBuilder, Sources, names};
+use recovery_core::{Plan, ReportBuilder, Sources, names};
 use serde_json::{Value, json};
 
 use super::Case;
 use crate::dialect::Dialect;
+use crate::plan::losses;
+use crate::survey::CrcState;
 
 pub(super) fn facts(report: &mut ReportBuilder, case: &Case) {
     let path = |source: u16, name: &str| if source == 0 { name.to_owned() } else { format!("{source}:{name}") };
@@ -60,13 +62,34 @@ pub(super) fn facts(report: &mut ReportBuilder, case: &Case) {
 pub(super) fn next(report: &mut ReportBuilder, case: &Case, sources: &Sources) {
     let dirs: Vec<String> = sources.rivals.iter().map(|s| names::shell(&s.describe()).into_owned()).collect();
     let dirs = dirs.join(" ");
-    match &case.way {
-        None => report
-            .next("nothing can be restored from these files alone: add the directories of metaloggers and backups"),
-        Some(w) if w.dialect.is_none() => report.next(format!("recover rescue {dirs} --as 4 --into NEWDIR")),
-        Some(_) => {
-            report.next(format!("recover rescue {dirs} --into NEWDIR"));
-            report.next("put NEWDIR/metadata.mfs into an empty data directory of the master and start it without -a");
-        }
+    let Some(way) = &case.way else {
+        report.next("nothing can be restored from these files alone: add the directories of metaloggers and backups");
+        report.next(format!("recover inspect {dirs} OTHERDIR..."));
+        return;
+    };
+    if way.dialect.is_none() {
+        report
+            .next(format!("recover rescue {dirs} --as 4 --into NEWDIR      (or --as 3, 2, 1.6: the product that ran)"));
+        return;
     }
+    let complete = case.built.as_ref().is_some_and(|b| b.applied == 0 && b.stop.is_none() && b.issues.is_empty());
+    if complete && case.base().is_some_and(|b| b.entry.file_name() == "metadata.mfs" && b.crc != CrcState::Bad) {
+        report.next("nothing has to be restored: metadata.mfs is the state to start from");
+        report.next("mfsmaster start      (without -a)");
+        return;
+    }
+    let mut plan = Plan::new("moosefs", Value::Null, sources);
+    losses(&mut plan, case);
+    if plan.consents.is_empty() {
+        report.next(format!("recover rescue {dirs} --into NEWDIR"));
+    } else {
+        report.next(format!(
+            "look for the missing changes first, in the directories of metaloggers and backups: recover inspect {dirs} OTHERDIR..."
+        ));
+        let accept: String = plan.consents.iter().map(|c| format!(" --accept {c}")).collect();
+        report.next(format!("recover rescue {dirs} --into NEWDIR{accept}"));
+    }
+    report.next(
+        "put NEWDIR/metadata.mfs into an empty data directory of the master, then: mfsmaster start      (without -a)",
+    );
 }

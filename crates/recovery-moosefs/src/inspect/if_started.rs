@@ -6,7 +6,7 @@ use super::Case;
 use crate::dialect::Dialect;
 use crate::model::load::IssueKind;
 use crate::run::{Stop, Why};
-use crate::survey::{Base, LogFile};
+use crate::survey::{Base, CrcState, LogFile};
 
 /// The actions, in the order in which they would happen.
 pub(super) fn if_started(case: &Case, dialect: Option<Dialect>) -> Vec<IfStarted> {
@@ -24,12 +24,16 @@ pub(super) fn if_started(case: &Case, dialect: Option<Dialect>) -> Vec<IfStarted
     };
     let name = base.entry.name.clone();
     let version = base.version().unwrap_or(0);
-    if let Some(action) = load(base, dialect) {
+    if let Some(action) = load(case, base, dialect) {
         let stops = action.action == "refuses";
         out.push(action);
         if stops {
             return out;
         }
+    }
+    if base.crc == CrcState::Bad {
+        let why = "does not compare them and takes the changed section without a word";
+        out.push(IfStarted::new("skips", "metadata.crc", why).loses(1, 0));
     }
     if old && case.survey.logs.is_empty() {
         out.push(IfStarted::new("refuses", name, "changelog files not found"));
@@ -40,11 +44,16 @@ pub(super) fn if_started(case: &Case, dialect: Option<Dialect>) -> Vec<IfStarted
         if l.source != base.source {
             continue;
         }
-        let needed = lines_from(l, version);
         if skipped(l, version, old) {
-            if needed > 0 {
-                let why =
-                    format!("takes its last id for {}, ignores the whole file and exits with 0", l.scan.upstream_last);
+            // a last id that was read and lies before the base is a good reason to pass a file
+            let blind = l.scan.upstream_last == 0 || l.scan.upstream_first == 0 || l.scan.upstream_last >= version;
+            let needed = lines_from(l, version);
+            if needed > 0 && blind {
+                let why = match (l.scan.upstream_first, l.scan.upstream_last) {
+                    (_, 0) => "cannot read its last id, ignores the whole file and exits with 0",
+                    (0, _) => "takes its first id 0 for none, ignores the whole file and exits with 0",
+                    _ => "ignores the whole file and exits with 0",
+                };
                 out.push(IfStarted::new("skips", l.entry.name.clone(), why).loses(needed, l.scan.size));
             }
             continue;
@@ -121,10 +130,16 @@ fn new_base(case: &Case) -> Result<&Base, String> {
         .ok_or_else(|| "can't find valid metadata file".to_owned())
 }
 
-fn load(base: &Base, dialect: Option<Dialect>) -> Option<IfStarted> {
-    let o = base.outline.as_ref().ok()?;
-    let bad = o.issues.iter().find(|i| !matches!(i.kind, IssueKind::Signature | IssueKind::NotProven))?;
+fn load(case: &Case, base: &Base, dialect: Option<Dialect>) -> Option<IfStarted> {
     let name = base.entry.name.clone();
+    let o = match &base.outline {
+        Ok(o) => o,
+        Err(why) => return Some(IfStarted::new("refuses", name, format!("{why}; older files are not tried"))),
+    };
+    let chosen = case.base().is_some_and(|b| (b.source, &b.entry.name) == (base.source, &base.entry.name));
+    let loaded = case.built.as_ref().filter(|_| chosen).map(|b| b.issues.as_slice());
+    let all = loaded.unwrap_or(&o.issues);
+    let bad = all.iter().find(|i| !matches!(i.kind, IssueKind::Signature | IssueKind::NotProven))?;
     if bad.kind == IssueKind::MissingSection && dialect == Some(Dialect::V4) {
         return Some(
             IfStarted::new("rolls-back", name, "starts without a word although all names are gone").loses(1, 0),

@@ -6,68 +6,19 @@ mod if_started;
 use std::sync::Arc;
 
 use recovery_core::{
-    Candidate, Class, Context, Coverage, Error, Evidence, Finding, Report, ReportBuilder, Result, Severity, Sources,
+    Candidate, Class, Context, Coverage, Evidence, Finding, Report, ReportBuilder, Result, Severity, Sources,
 };
 
+pub use crate::case::Case;
+use crate::case::decide;
 use crate::changelog::file::Tail;
 use crate::codes;
 use crate::dialect::Dialect;
 use crate::engine::EngineOptions;
-use crate::format::crc::CrcFile;
 use crate::format::outer::{SECTION_HEAD, section_name};
-use crate::model::load::{Issue, IssueKind, LoadOptions, load};
-use crate::run::{Built, Job, Log, Stop, Why, build};
-use crate::survey::{CrcState, LogFile, Survey, Way, survey};
-
-/// What an inspection knows beyond its report; plans are made from it.
-#[derive(Debug)]
-pub struct Case {
-    /// Everything found.
-    pub survey: Survey,
-    /// The way chosen.
-    pub way: Option<Way>,
-    /// What it leads to, if everything was read.
-    pub built: Option<Built>,
-    /// Last change to replay, where a branch forbids to go on.
-    pub until: u64,
-    /// Id of the branch that forbids it.
-    pub branch: Option<u64>,
-}
-
-/// The job that follows a way.
-#[must_use]
-pub fn job(survey: &Survey, way: &Way, dialect: Dialect, until: u64) -> Job {
-    let base = way.base.and_then(|i| survey.bases.get(i)).map(|b| Arc::clone(&b.blob));
-    let logs = way.logs.iter().filter_map(|&i| survey.logs.get(i));
-    Job {
-        base,
-        logs: logs
-            .map(|l| Log { blob: Arc::clone(&l.blob), skip: skipped(l, way), use_rest: l.scan.rest_parses })
-            .collect(),
-        dialect,
-        until,
-        salvage: true,
-        checksums: true,
-    }
-}
-
-/// What of a log is not used because its ids go back: what a jump overtakes, or what stands behind the jump where that
-/// leads no further.
-#[must_use]
-pub fn skipped(log: &LogFile, way: &Way) -> Vec<(u64, u64)> {
-    let last = way.reach.saturating_sub(1);
-    let range = |j: &crate::changelog::file::Jump| {
-        if j.falls_short(last) { (j.at, u64::MAX) } else { (j.abandoned, j.at) }
-    };
-    log.scan.jumps.iter().map(range).collect()
-}
-
-/// First id from which two histories exist, for a state of version `from`.
-fn branch(survey: &Survey, way: &Way) -> Option<u64> {
-    let jumps = way.logs.iter().filter_map(|&i| survey.logs.get(i)).flat_map(|l| &l.scan.jumps);
-    let last = way.reach.saturating_sub(1);
-    jumps.filter(|j| j.to > way.from && !j.falls_short(last)).map(|j| j.to).min()
-}
+use crate::model::load::{Issue, IssueKind};
+use crate::run::{Stop, Why};
+use crate::survey::{CrcState, survey};
 
 /// Inspects the directories.
 ///
@@ -76,66 +27,23 @@ fn branch(survey: &Survey, way: &Way) -> Option<u64> {
 /// When a medium fails, a limit is met or the work is cancelled. Damage is not an error.
 pub fn inspect(sources: &Sources, options: &EngineOptions, cx: &Context) -> Result<Report> {
     let mut report = ReportBuilder::new("moosefs", sources, cx.limits.findings);
-    let mut survey = survey(sources, cx)?;
+    let survey = survey(sources, cx)?;
     let asked = options.dialect()?;
     if survey.bases.is_empty() && survey.logs.is_empty() {
         report.unusable();
         report.next("no metadata files and no change logs here: give the data directory of the master or a metalogger");
         return Ok(report.finish());
     }
-    let mut ways = survey.ways(asked);
-    let mut built = None;
-    let mut chosen_dialect = None;
-    if cx.full() {
-        for _ in 0..2 {
-            let Some(way) = ways.first() else { break };
-            chosen_dialect = way.dialect;
-            let Some(dialect) = way.dialect else { break };
-            let branch = branch(&survey, way);
-            let until = branch.map_or(u64::MAX, |b| b.saturating_sub(1));
-            match build(&job(&survey, way, dialect, until), cx) {
-                Ok(mut b) => {
-                    let base = way.base;
-                    if let (None, Some((from, to))) = (&b.stop, way.gap) {
-                        // no log begins where the base ends
-                        b.stop = (b.model.version() == from).then_some(Stop::Gap(from, to));
-                    }
-                    built = Some(b);
-                    if let (Some(i), Some(b)) = (base, &built) {
-                        compare_crc(&mut survey, i, &b.checksums);
-                    }
-                }
-                Err(Error::Damaged(why)) => {
-                    if let Some(b) = way.base.and_then(|i| survey.bases.get_mut(i)) {
-                        b.outline = Err(why);
-                    }
-                    built = None;
-                }
-                Err(other) => return Err(other),
-            }
-            let again = survey.ways(asked);
-            if again.first().map(|w| w.base) == ways.first().map(|w| w.base) {
-                break;
-            }
-            ways = again;
-        }
-        if ways.first().is_none_or(|w| w.dialect.is_none()) {
-            built = None;
-        }
-    }
-    other_crcs(&mut survey, ways.first().and_then(|w| w.base), cx)?;
-    let way = ways.first().cloned();
-    let branch = way.as_ref().and_then(|w| branch(&survey, w));
-    let case = Case { survey, way, built, until: branch.map_or(u64::MAX, |b| b.saturating_sub(1)), branch };
+    let case = decide(survey, asked, cx)?;
     findings(&mut report, &case, cx);
-    for (rank, w) in (1..).zip(&ways) {
+    for (rank, w) in (1..).zip(&case.ways) {
         let name = w.base.and_then(|i| case.survey.bases.get(i)).map_or("(new filesystem)", |b| b.entry.name.as_str());
         let source = w.base.and_then(|i| case.survey.bases.get(i)).map_or(0, |b| b.source);
         let facts = serde_json::json!({"from": w.from, "version": w.reach, "metaid": w.metaid,
             "dialect": w.dialect.map(Dialect::name)});
         report.candidate(Candidate { source, name: name.to_owned(), rank, reasons: w.reasons.clone(), facts });
     }
-    for action in if_started::if_started(&case, chosen_dialect) {
+    for action in if_started::if_started(&case, case.way.as_ref().and_then(|w| w.dialect)) {
         report.if_started(action);
     }
     facts::facts(&mut report, &case);
@@ -148,95 +56,6 @@ pub fn inspect(sources: &Sources, options: &EngineOptions, cx: &Context) -> Resu
     }
     report.state(Arc::new(case));
     Ok(report.finish())
-}
-
-/// Compares computed section checksums with the file that belongs to this state.
-fn compare_crc(survey: &mut Survey, base: usize, computed: &[([u8; 4], u64)]) {
-    let renamed: Vec<bool> = survey
-        .crcs
-        .iter()
-        .map(|(s, _, c)| c.as_ref().is_ok_and(|c| only_head_differs(survey, base, *s, c, computed)))
-        .collect();
-    let Some(b) = survey.bases.get_mut(base) else { return };
-    let Ok(o) = &b.outline else { return };
-    let head = computed.iter().find(|(n, _)| n == b"HEAD").map(|e| e.1);
-    let mut state = CrcState::Absent;
-    let mut bad = Vec::new();
-    for (at, (source, _, crc)) in survey.crcs.iter().enumerate() {
-        let Ok(crc) = crc else { continue };
-        if *source != b.source {
-            continue;
-        }
-        let same = match crc.state {
-            Some((version, id)) => version == o.header.version && id == o.header.metaid,
-            None => crc.get(b"HEAD").map(u64::from) == head,
-        };
-        if !same && renamed.get(at) != Some(&true) {
-            state = CrcState::OtherVersion;
-            continue;
-        }
-        bad = crc
-            .entries
-            .iter()
-            .filter_map(|(n, stored)| {
-                let c = computed.iter().find(|(m, _)| m == n).map_or(0, |e| e.1);
-                (u64::from(*stored) != c).then_some((*n, *stored, u32::try_from(c).unwrap_or(0)))
-            })
-            .collect();
-        state = if bad.is_empty() { CrcState::Ok } else { CrcState::Bad };
-        break;
-    }
-    (b.crc, b.crc_bad) = (state, bad);
-}
-
-/// Whether a checksum file that names another state fits every section but the header of the file saved last, and
-/// belongs to no other file: then the header was changed, not the checksums.
-fn only_head_differs(survey: &Survey, base: usize, source: u16, crc: &CrcFile, computed: &[([u8; 4], u64)]) -> bool {
-    let Some(b) = survey.bases.get(base) else { return false };
-    let newest = matches!(b.entry.name.as_str(), "metadata.mfs" | "metadata.mfs.back");
-    let fits = crc
-        .entries
-        .iter()
-        .all(|(n, stored)| n == b"HEAD" || computed.iter().any(|(m, c)| m == n && *c == u64::from(*stored)));
-    let taken = || {
-        survey.bases.iter().filter(|o| o.source == source).filter_map(|o| o.outline.as_ref().ok()).any(|o| {
-            let mut head = Vec::new();
-            o.header.encode(o.fver, &mut head);
-            let sum = crate::format::crc::piece(&o.signature.encode()) ^ crate::format::crc::piece(&head);
-            crc.get(b"HEAD") == Some(sum)
-        })
-    };
-    b.source == source && newest && crc.get(b"NODE").is_some() && fits && !taken()
-}
-
-/// Checks the other bases that a checksum file may belong to.
-fn other_crcs(survey: &mut Survey, chosen: Option<usize>, cx: &Context) -> Result<()> {
-    for i in 0..survey.bases.len() {
-        let Some(b) = survey.bases.get(i) else { break };
-        let usable = b.whole() && !b.is_new();
-        if Some(i) == chosen || !usable || !survey.crcs.iter().any(|(s, _, c)| *s == b.source && c.is_ok()) {
-            continue;
-        }
-        let (Ok(o), blob) = (&b.outline, Arc::clone(&b.blob)) else { continue };
-        let mut head = Vec::new();
-        o.header.encode(o.fver, &mut head);
-        let sum = u64::from(crate::format::crc::piece(&o.signature.encode()) ^ crate::format::crc::piece(&head));
-        let mut computed = vec![(*b"HEAD", sum)];
-        let mine = survey
-            .crcs
-            .iter()
-            .any(|(s, _, c)| *s == b.source && c.as_ref().is_ok_and(|c| c.get(b"HEAD").map(u64::from) == Some(sum)));
-        if mine && cx.full() {
-            let options = LoadOptions { salvage: true, dialect: o.dialect, checksums: true };
-            if let Ok(l) = cx.pool().install(|| load(blob.as_ref(), &options)) {
-                computed = l.checksums.iter().map(|(n, v)| (*n, u64::from(*v))).collect();
-            }
-        } else if mine {
-            continue;
-        }
-        compare_crc(survey, i, &computed);
-    }
-    Ok(())
 }
 
 fn issue_finding(issue: &Issue, chosen: bool, proven: bool) -> Finding {
@@ -259,10 +78,12 @@ fn issue_finding(issue: &Issue, chosen: bool, proven: bool) -> Finding {
         _ => Severity::Lost,
     };
     let records = u64::from(severity == Severity::Lost);
-    Finding::new(code, severity, "")
-        .at(issue.at, issue.length)
-        .summary(issue.text.clone())
-        .effect(records, issue.length)
+    let f = Finding::new(code, severity, "").summary(issue.text.clone());
+    if issue.kind == IssueKind::Orphan {
+        // how many, not where: they are what other records do not name
+        return f.effect(issue.length, 0);
+    }
+    f.at(issue.at, issue.length).effect(records, issue.length)
 }
 
 fn findings(report: &mut ReportBuilder, case: &Case, cx: &Context) {
@@ -336,6 +157,14 @@ fn findings(report: &mut ReportBuilder, case: &Case, cx: &Context) {
     }
     for (source, entry, what) in &case.survey.others {
         report.foreign(*source, entry.name.clone(), *what, entry.size);
+    }
+    for (source, entry, sessions) in &case.survey.sessions {
+        let class = if sessions.is_ok() { Class::Parsed } else { Class::Damaged };
+        report.object(*source, entry.name.clone(), "sessions", Coverage::all(entry.size, class));
+        if let Err(why) = sessions {
+            let f = Finding::new(&codes::SESSIONS_FILE, Severity::Suspect, entry.name.clone());
+            report.finding(f.source(*source).at(0, entry.size).summary(format!("{}: {why}", entry.name)));
+        }
     }
     for (source, entry) in &case.survey.foreign {
         report.foreign(*source, entry.name.clone(), "foreign", entry.size);
@@ -438,6 +267,16 @@ fn logs(report: &mut ReportBuilder, case: &Case) {
 
 fn outcome(report: &mut ReportBuilder, case: &Case) {
     let Some(way) = &case.way else { return };
+    if let (Some(later), Some(built)) = (case.later(), &case.built) {
+        let (name, version, reached) = (&later.entry.name, later.version().unwrap_or(0), built.model.version());
+        let f = Finding::new(&codes::LATER_STATE, Severity::Lost, name.clone()).source(later.source);
+        report.finding(
+            f.summary(format!(
+                "{name} has the state of version {version}, but damaged; the best whole way ends at {reached}"
+            ))
+            .effect(version.saturating_sub(reached), 0),
+        );
+    }
     if way.dialect.is_none() {
         let f = Finding::new(&codes::AMBIGUOUS, Severity::Damaged, "");
         report.finding(f.summary("nothing tells which product wrote the logs; name it with --as 1.6, 2, 3 or 4"));
@@ -481,7 +320,7 @@ fn outcome(report: &mut ReportBuilder, case: &Case) {
             let (source, name) = log_name(log);
             let nothing = case.built.as_ref().is_some_and(|b| b.told == 0);
             let code = match why {
-                Why::Status(_) if nothing && way.base.is_some() => &codes::OTHER_FILESYSTEM,
+                Why::Status(_) if nothing && case.base().is_some_and(|b| !b.lossy) => &codes::OTHER_FILESYSTEM,
                 Why::Status(_) => &codes::REPLAY_STOP,
                 _ => &codes::LINE_BAD,
             };

@@ -3,7 +3,7 @@
 //! The file is read once, in pieces; the two large sections, nodes and names, are read at the same time. What a
 //! strict reader refuses and a salvaging one passes is collected as [`Issue`]s with their places.
 
-mod feed;
+pub(crate) mod feed;
 mod outline;
 mod parts;
 

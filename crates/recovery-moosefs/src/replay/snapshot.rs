@@ -367,19 +367,23 @@ impl Replayer {
     fn finish_existing(&mut self, source: u32, target: u32, a: &Args<'_>) -> Outcome {
         let s = *self.model.node(source)?;
         let group = a.gids.first().copied().unwrap_or(0);
+        let bits = self.model.has_snapshot_bit();
         let d = self.model.node_mut(target)?;
         if a.mode & LIKE_CP != 0 {
             (d.uid, d.gid, d.mode, d.ctime) = (a.uid, group, s.mode & !a.umask & 0xFFF, a.ts);
         } else {
             if a.uid == 0 || a.uid == s.uid {
-                (d.mode, d.uid, d.gid, d.ctime) = (s.mode, s.uid, s.gid, s.ctime);
+                // 2.x takes no ctime from the source
+                (d.mode, d.uid, d.gid, d.ctime) = (s.mode, s.uid, s.gid, if bits { s.ctime } else { a.ts });
             } else {
                 (d.mode, d.uid, d.gid, d.ctime) = (s.mode & 0x3FF, a.uid, group, a.ts);
             }
             (d.atime, d.mtime) = (s.atime, s.mtime);
         }
         self.model.check_archive(target, a.ts, BY_CTIME | BY_MTIME | BY_ATIME);
-        self.model.node_mut(target)?.eattr |= SNAPSHOT;
+        if bits {
+            self.model.node_mut(target)?.eattr |= SNAPSHOT;
+        }
         Ok(())
     }
 
@@ -390,11 +394,16 @@ impl Replayer {
         if a.mode & LIKE_CP == 0 {
             self.plain_class(made, s.class)?;
             let own = a.uid == 0 || a.uid == s.uid;
+            let old = !self.model.has_snapshot_bit();
             let d = self.model.node_mut(made)?;
             (d.retention, d.eattr, d.winattr) = (s.retention, s.eattr, s.winattr);
             d.mode = if own { s.mode } else { s.mode & 0x3FF };
             d.flags &= !KEEP_MODE;
-            self.copy_lists(source, made, s.flags)?;
+            if old {
+                // 2.x: before the children, which touch a directory again; access lists stay behind
+                (d.atime, d.mtime) = (s.atime, s.mtime);
+            }
+            self.copy_lists(source, made, if old { s.flags & HAS_XATTR } else { s.flags })?;
         }
         match Kind::from_byte(s.kind) {
             Some(Kind::File) => self.share_chunks(source, made)?,
@@ -433,6 +442,9 @@ impl Replayer {
     }
 
     fn finish_new(&mut self, source: u32, target: u32, a: &Args<'_>) -> Outcome {
+        if !self.model.has_snapshot_bit() {
+            return Ok(());
+        }
         let s = *self.model.node(source)?;
         let d = self.model.node_mut(target)?;
         if a.mode & LIKE_CP == 0 {

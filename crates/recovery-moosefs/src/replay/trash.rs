@@ -104,13 +104,14 @@ impl Replayer {
             check_name(p)?;
         }
         let Some((last, dirs)) = parts.split_last() else { return Err(Status::EINVAL) };
+        let logged: Vec<&[u8]> = used.split(|&b| b == b'/').collect();
         let (mut at, mut taken, mut changed) = (a.parent, Vec::new(), false);
         for part in dirs {
             let child = self.model.lookup(at, part).map(|e| self.model.edges.get(e).child);
             let dir = child.filter(|&c| self.model.node(c).is_ok_and(Node::is_dir));
             let mut name = part.to_vec();
             if child.is_some() && dir.is_none() {
-                (name, changed) = (self.unique_name(at, part)?, true);
+                (name, changed) = (self.unique_name(at, part, logged.get(taken.len()).copied())?, true);
             }
             taken.push(name.clone());
             at = match dir {
@@ -123,7 +124,7 @@ impl Replayer {
         }
         let mut name = last.to_vec();
         if self.model.lookup(at, last).is_some() {
-            (name, changed) = (self.unique_name(at, last)?, true);
+            (name, changed) = (self.unique_name(at, last, logged.get(taken.len()).copied())?, true);
         }
         self.restore(ts, a.inode, at, &name)?;
         taken.push(name);
@@ -132,21 +133,28 @@ impl Replayer {
         ensure(result == used, Status::MISMATCH)
     }
 
-    /// `name (1).ext` to `name (9).ext`; further names are random in a live master and cannot be replayed.
-    fn unique_name(&self, parent: u32, name: &[u8]) -> Outcome<Vec<u8>> {
+    /// `name (1).ext` to `name (9).ext`. A live master goes on with eight random hexadecimal digits, at which its own
+    /// replay draws others and stops; the name that was used stands in the line.
+    fn unique_name(&self, parent: u32, name: &[u8], logged: Option<&[u8]>) -> Outcome<Vec<u8>> {
         let dot = name.iter().rposition(|&b| b == b'.').filter(|&d| d > 0 && name.len() - d - 1 <= 128);
         let (base, ext) = name.split_at(dot.unwrap_or(name.len()));
-        let room = 255usize.saturating_sub(4).saturating_sub(ext.len());
-        let base = base.get(..base.len().min(room)).unwrap_or_default();
+        let with = |mark: &[u8]| {
+            let room = MAX_NAME.saturating_sub(mark.len()).saturating_sub(ext.len());
+            [base.get(..base.len().min(room)).unwrap_or_default(), mark, ext].concat()
+        };
         for n in b'1'..=b'9' {
-            let mut candidate = base.to_vec();
-            candidate.extend_from_slice(&[b' ', b'(', n, b')']);
-            candidate.extend_from_slice(ext);
+            let candidate = with(&[b' ', b'(', n, b')']);
             if self.model.lookup(parent, &candidate).is_none() {
                 return Ok(candidate);
             }
         }
-        Err(Status::MISMATCH)
+        let used = logged.ok_or(Status::MISMATCH)?;
+        let mark = used.len().checked_sub(ext.len().saturating_add(11)).and_then(|from| used.get(from..));
+        let mark = mark.and_then(|m| m.get(..11)).ok_or(Status::MISMATCH)?;
+        let digits = mark.strip_prefix(b" (").and_then(|m| m.strip_suffix(b")")).ok_or(Status::MISMATCH)?;
+        let drawn = digits.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)) && with(mark) == used;
+        ensure(drawn && self.model.lookup(parent, used).is_none(), Status::MISMATCH)?;
+        Ok(used.to_vec())
     }
 
     fn bucket(&self, list: &[u32], bucket: Option<u32>) -> Vec<u32> {

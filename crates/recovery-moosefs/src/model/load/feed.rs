@@ -8,12 +8,12 @@ use crate::format::DecodeError;
 const WINDOW: usize = 1 << 20;
 
 /// Whether there is more to read.
-pub(super) enum Flow {
+pub(crate) enum Flow {
     Go,
     End,
 }
 
-pub(super) struct Feed<'b> {
+pub(crate) struct Feed<'b> {
     blob: &'b dyn Blob,
     buf: Vec<u8>,
     at: usize,
@@ -22,12 +22,12 @@ pub(super) struct Feed<'b> {
 }
 
 impl<'b> Feed<'b> {
-    pub(super) fn new(blob: &'b dyn Blob, start: u64, end: u64) -> Self {
+    pub(crate) fn new(blob: &'b dyn Blob, start: u64, end: u64) -> Self {
         Self { blob, buf: Vec::new(), at: 0, start, end: end.min(blob.len()) }
     }
 
     /// Offset in the file of the next byte.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.start.saturating_add(self.at as u64)
     }
 
@@ -52,7 +52,7 @@ impl<'b> Feed<'b> {
 
     /// Calls `step` until it says it is at the end. A step that runs short is called again with more bytes, so it
     /// must decode before it changes anything.
-    pub(super) fn each(
+    pub(crate) fn each(
         &mut self,
         section: &str,
         mut step: impl FnMut(&mut Cursor<'_>) -> Result<Flow, LoadError>,
@@ -84,7 +84,7 @@ impl<'b> Feed<'b> {
     }
 
     /// One value.
-    pub(super) fn one<T>(
+    pub(crate) fn one<T>(
         &mut self,
         section: &str,
         decode: impl Fn(&mut Cursor<'_>) -> Result<T, DecodeError>,

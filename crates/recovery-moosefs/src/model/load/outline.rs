@@ -42,6 +42,8 @@ pub struct Outline {
     pub dialect: Option<Dialect>,
     /// The sections; the parts of a flat file are listed as sections of version 0x10.
     pub sections: Vec<Section>,
+    /// Sections that cannot be read: of an unknown name, or of a version newer than this library.
+    pub others: Vec<Section>,
     /// Whether the end marker is there.
     pub trailer: bool,
     /// What is wrong with the outer structure.
@@ -71,8 +73,16 @@ pub fn outline(blob: &dyn Blob) -> Result<Outline, LoadError> {
         Signature::New => 0x20,
         Signature::Version(v) => v,
     };
-    let mut o =
-        Outline { signature, fver, header, dialect: None, sections: Vec::new(), trailer: false, issues: Vec::new() };
+    let mut o = Outline {
+        signature,
+        fver,
+        header,
+        dialect: None,
+        sections: Vec::new(),
+        others: Vec::new(),
+        trailer: false,
+        issues: Vec::new(),
+    };
     if signature == Signature::New {
         if blob.len() > 8 {
             let text = format!("{} bytes behind the signature \"MFSM NEW\", which stands alone", blob.len() - 8);
@@ -197,6 +207,7 @@ fn place(blob: &dyn Blob, o: &mut Outline, head: &SectionHead, start: u64) -> Re
         if known.is_none() {
             let text = format!("unknown section {name} of {} bytes is skipped", head.length);
             o.issue(IssueKind::UnknownSection, start.saturating_sub(16), head.length.saturating_add(16), text);
+            o.others.push(section);
         } else if !readable {
             let text = format!(
                 "section {name} has version {:#x}; this library reads up to {:#x}",
@@ -204,6 +215,7 @@ fn place(blob: &dyn Blob, o: &mut Outline, head: &SectionHead, start: u64) -> Re
                 known.unwrap_or(0)
             );
             o.issue(IssueKind::NewerSection, start.saturating_sub(16), head.length.saturating_add(16), text);
+            o.others.push(section);
         } else {
             o.sections.push(section);
         }
