@@ -43,13 +43,17 @@ fn meaning(report: &Report) -> String {
     }
 }
 
-/// Writes a report.
-pub(crate) fn report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+/// Writes a report; `summary` is what its engine says of the facts.
+pub(crate) fn report(out: &mut dyn Write, report: &Report, summary: &[String]) -> io::Result<()> {
     let word = report.verdict.as_str().to_uppercase();
     let what: Vec<_> = report.sources.iter().map(|s| names::terminal(s)).collect();
     let next = report.next.first().map(|n| format!(" Next: {}", names::terminal(n))).unwrap_or_default();
     writeln!(out, "{word}: {} {}: {}.{next}", report.engine, what.join(", "), meaning(report))?;
     if_started(out, report)?;
+    if !summary.is_empty() {
+        writeln!(out)?;
+        summary.iter().try_for_each(|line| writeln!(out, "{}", names::terminal(line)))?;
+    }
     candidates(out, report)?;
     objects(out, report)?;
     findings(out, report)?;

@@ -11,6 +11,7 @@ use crate::blob::ReadError;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::recover::Recover;
+use crate::report::Report;
 use crate::source::{DirOptions, DirSource, FileSource, Source, ThrottledSource};
 
 /// The exit code of a verb that ended in order: 0, 3, 4 or 5.
@@ -62,6 +63,12 @@ pub trait EngineCli: Send + Sync {
 
     /// Options of `inspect`, `plan` and `rescue` that belong to the engine.
     fn options(&self) -> Vec<clap::Arg> {
+        Vec::new()
+    }
+
+    /// What a person should read of a report before its findings, line by line; the facts in words.
+    fn summary(&self, report: &Report) -> Vec<String> {
+        let _ = report;
         Vec::new()
     }
 

@@ -27,7 +27,7 @@ pub(super) fn run(call: &Call<'_>, verb: &str, out: &mut dyn Write) -> Result<u8
     if call.json {
         super::json(call, out, &report)?;
     } else {
-        human::report(out, &report)?;
+        human::report(out, &report, &cli.summary(&report))?;
     }
     Ok(report.exit)
 }

@@ -38,7 +38,7 @@ pub(super) fn run(call: &Call<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
         });
         super::json(call, out, &document)?;
     } else {
-        human::report(out, &report)?;
+        human::report(out, &report, &cli.summary(&report))?;
         writeln!(out)?;
         human::receipt(out, &receipt, &place)?;
         writeln!(out, "\nThe result was inspected: {}.", verified.verdict.as_str())?;

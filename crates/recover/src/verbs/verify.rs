@@ -15,7 +15,8 @@ pub(super) fn run(call: &Call<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
     let cx = open::context(call.args, &call.cancel)?;
     let place = call.args.get_one::<PathBuf>("result").ok_or_else(|| Error::Usage("name a result".to_owned()))?;
     let receipt = Receipt::load(&DirSource::open(place)?)?;
-    let engine = open::by_name(call.engines, &receipt.engine)?.engine();
+    let cli = open::by_name(call.engines, &receipt.engine)?;
+    let engine = cli.engine();
     let (report, problems) = result(engine, place, &cx)?;
     let exit = if problems.is_empty() { report.exit } else { report.exit.max(4) };
     if call.json {
@@ -29,7 +30,7 @@ pub(super) fn run(call: &Call<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
         for problem in &problems {
             writeln!(out, "NOT AS BUILT: {}", recovery_core::names::terminal(problem))?;
         }
-        human::report(out, &report)?;
+        human::report(out, &report, &cli.summary(&report))?;
     }
     Ok(exit)
 }
