@@ -4,13 +4,15 @@
 //! error that becomes a finding.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, Mode, OFlags};
+use rustix::io::ReadWriteFlags;
 
 use super::spindle::{self, Spindle};
 use super::{Depth, Entries, Entry, EntryKind, LockHolder, Source, lock_holder};
@@ -24,6 +26,8 @@ pub struct FileBlob {
     name: String,
     len: u64,
     spindle: Option<Arc<Spindle>>,
+    /// Whether the last read found its bytes in the system's cache.
+    warm: AtomicBool,
 }
 
 /// Opens for reading without touching the access time where the system allows it, and without hanging on a pipe.
@@ -59,7 +63,7 @@ impl FileBlob {
         let file = open_quietly(path).map_err(wrap)?;
         let len = length_of(&file).map_err(wrap)?;
         let spindle = spindle::of(&file);
-        Ok(Self { file, path: path.to_owned(), name, len, spindle })
+        Ok(Self { file, path: path.to_owned(), name, len, spindle, warm: AtomicBool::new(false) })
     }
 }
 
@@ -73,6 +77,13 @@ impl Blob for FileBlob {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
+        // What the cache already holds comes without waiting; that also tells whether it was there before us.
+        let cached = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
+        let warm = cached.is_ok_and(|n| n == buf.len());
+        self.warm.store(warm, Ordering::Relaxed);
+        if warm {
+            return Ok(buf.len());
+        }
         loop {
             let read = match &self.spindle {
                 Some(spindle) => spindle.read_at(&self.file, buf, offset),
@@ -91,6 +102,10 @@ impl Blob for FileBlob {
     }
 
     fn done_with(&self, range: Range<u64>) {
+        // What others had in the cache is theirs; only what this read brought in is dropped.
+        if self.warm.load(Ordering::Relaxed) {
+            return;
+        }
         let len = std::num::NonZeroU64::new(range.end.saturating_sub(range.start));
         // Advice only: a file system that does not know it loses nothing.
         let _ = rustix::fs::fadvise(&self.file, range.start, len, Advice::DontNeed);
