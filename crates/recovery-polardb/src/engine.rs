@@ -1,6 +1,6 @@
 //! The engine as tools see it.
 
-use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 
 use recovery_core::{
     Blob, Check, CodeInfo, Context, Depth, Entries, Entry, Error, Finding, LossInfo, Plan, Probe, ReadError, Receipt,
@@ -25,47 +25,78 @@ pub struct PolarDb;
 static CODES: LazyLock<Vec<CodeInfo>> = LazyLock::new(|| [codes::pfs::CODES, codes::pg::CODES].concat());
 
 /// A mounted image: its files, and its device under a name of its own.
-#[derive(Debug)]
-struct Mounted(PfsSource);
+///
+/// The image is opened when something is first asked of its files: whoever only wants to know what it is does not wait
+/// for the replay of its journal, and whoever asks again does not replay it again.
+struct Mounted {
+    blob: Arc<dyn Blob>,
+    cx: Context,
+    slot: Arc<Slot>,
+}
 
-impl Source for Mounted {
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
+/// The opened image, once there is one.
+type Slot = OnceLock<Arc<Pfs>>;
 
-    fn list(&self, dir: &str, depth: Depth) -> Entries<'_> {
-        self.0.list(dir, depth)
-    }
-
-    fn stat(&self, name: &str) -> Result<Option<Entry>, ReadError> {
-        self.0.stat(name)
-    }
-
-    fn open(&self, entry: &Entry) -> Result<Arc<dyn Blob>, ReadError> {
-        self.0.open(entry)
-    }
-
-    fn open_name(&self, name: &str) -> Result<Option<Arc<dyn Blob>>, ReadError> {
-        if name == DEVICE { Ok(Some(Arc::clone(self.0.pfs().device.blob()))) } else { self.0.open_name(name) }
+impl std::fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mounted").field("blob", &self.blob.name()).finish_non_exhaustive()
     }
 }
 
-/// Images opened in this process, so that one that was mounted is not replayed again.
-static OPENED: Mutex<Vec<(Weak<dyn Blob>, Weak<Pfs>)>> = Mutex::new(Vec::new());
+impl Mounted {
+    fn files(&self) -> Result<PfsSource, ReadError> {
+        let pfs = opened(&self.slot, &self.blob, &self.cx).map_err(|e| match e {
+            Error::Read(e) => e,
+            other => ReadError::new(self.blob.name(), 0, 0, &std::io::Error::other(other.to_string())),
+        })?;
+        Ok(PfsSource::new(pfs))
+    }
+}
 
-fn open_image(blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
-    if let Ok(mut list) = OPENED.lock() {
-        list.retain(|(b, p)| b.strong_count() > 0 && p.strong_count() > 0);
-        let same = |b: &Weak<dyn Blob>| b.upgrade().is_some_and(|b| Arc::ptr_eq(&b, blob));
-        if let Some(p) = list.iter().find(|(b, _)| same(b)).and_then(|(_, p)| p.upgrade()) {
-            return Ok(p);
+impl Source for Mounted {
+    fn describe(&self) -> String {
+        let path = self.blob.local_path();
+        path.map_or_else(|| self.blob.name().to_owned(), |p| p.display().to_string())
+    }
+
+    fn list(&self, dir: &str, depth: Depth) -> Entries<'_> {
+        match self.files() {
+            Ok(files) => Box::new(files.list(dir, depth).collect::<Vec<_>>().into_iter()),
+            Err(e) => Box::new(std::iter::once(Err(e))),
         }
     }
-    let pfs = Arc::new(Pfs::open(Arc::clone(blob), OpenOptions::default(), cx)?);
-    if let Ok(mut list) = OPENED.lock() {
-        list.push((Arc::downgrade(blob), Arc::downgrade(&pfs)));
+
+    fn stat(&self, name: &str) -> Result<Option<Entry>, ReadError> {
+        self.files()?.stat(name)
     }
-    Ok(pfs)
+
+    fn open(&self, entry: &Entry) -> Result<Arc<dyn Blob>, ReadError> {
+        self.files()?.open(entry)
+    }
+
+    fn open_name(&self, name: &str) -> Result<Option<Arc<dyn Blob>>, ReadError> {
+        if name == DEVICE { Ok(Some(Arc::clone(&self.blob))) } else { self.files()?.open_name(name) }
+    }
+}
+
+/// Images mounted in this process: whoever is handed the same device finds what was opened.
+static MOUNTED: Mutex<Vec<(Weak<dyn Blob>, Weak<Slot>)>> = Mutex::new(Vec::new());
+
+fn opened(slot: &Slot, blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
+    if let Some(pfs) = slot.get() {
+        return Ok(Arc::clone(pfs));
+    }
+    let pfs = Arc::new(Pfs::open(Arc::clone(blob), OpenOptions::default(), cx)?);
+    Ok(Arc::clone(slot.get_or_init(|| pfs)))
+}
+
+fn open_image(blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
+    let known = MOUNTED.lock().ok().and_then(|mut list| {
+        list.retain(|(b, s)| b.strong_count() > 0 && s.strong_count() > 0);
+        let same = |b: &Weak<dyn Blob>| b.upgrade().is_some_and(|b| Arc::ptr_eq(&b, blob));
+        list.iter().find(|(b, _)| same(b)).and_then(|(_, s)| s.upgrade())
+    });
+    opened(&known.unwrap_or_default(), blob, cx)
 }
 
 /// The device behind a source: of a mounted image, or of a source that is one file.
@@ -154,7 +185,11 @@ impl Recover for PolarDb {
         if crate::probe(blob.as_ref()).0 == 0 {
             return Ok(None);
         }
-        Ok(Some(Arc::new(Mounted(PfsSource::new(open_image(&blob, cx)?)))))
+        let slot = Arc::new(Slot::new());
+        if let Ok(mut list) = MOUNTED.lock() {
+            list.push((Arc::downgrade(&blob), Arc::downgrade(&slot)));
+        }
+        Ok(Some(Arc::new(Mounted { blob, cx: cx.clone(), slot })))
     }
 
     fn inspect(&self, sources: &Sources, wanted: &Value, cx: &Context) -> Result<Report> {
@@ -244,20 +279,31 @@ fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: 
     let (seen, _) = inner(sources, cx)?;
     let (mut pfs_facts, mut clusters) = (Value::Null, Vec::new());
     for (number, seen) in (0u16..).zip(&seen) {
-        if let Seen::Image(image) = seen {
-            let facts = inspect_pfs::inspect(image, number, None, cx, &mut out)?;
-            if pfs_facts.is_null() {
-                pfs_facts = facts;
-            }
-        }
-        let files = seen.files();
+        let mut disk = match seen {
+            Seen::Image(image) => Some(inspect_pfs::Inspection::begin(image, number, &mut out)),
+            Seen::Plain(_) => None,
+        };
+        let files: Arc<dyn Source> = match &disk {
+            Some(disk) => Arc::new(disk.files()),
+            None => seen.files(),
+        };
         let receipt = Receipt::load(files.as_ref()).ok().map(|r| roots_of(&r.result));
         let found = match roots.clone().or(receipt) {
             Some(named) => named.into_iter().map(|root| Cluster { source: Arc::clone(&files), root }).collect(),
             None => find_clusters(&files)?,
         };
         for cluster in found {
-            clusters.push(pg::inspect(cluster, number, cx)?);
+            let state = pg::inspect(cluster, number, cx)?;
+            if let Some(disk) = &mut disk {
+                state.coverage.iter().for_each(|(name, (_, known))| disk.cover(name, known));
+            }
+            clusters.push(state);
+        }
+        if let Some(disk) = disk {
+            let facts = disk.finish(None, cx, &mut out)?;
+            if pfs_facts.is_null() {
+                pfs_facts = facts;
+            }
         }
         if let (Seen::Plain(_), Some(_)) = (seen, &roots) {
             rest(&files, number, &clusters, &mut out);

@@ -204,7 +204,10 @@ pub fn make(
 /// Pages of zeros become holes.
 fn write_sparse(out: &mut dyn Output, bytes: &[u8]) -> std::io::Result<()> {
     const RUN: usize = 64 * 1024;
-    let is_zero = |b: &[u8]| b.iter().all(|x| *x == 0);
+    let is_zero = |b: &[u8]| {
+        let (parts, rest) = b.as_chunks::<64>();
+        parts.iter().all(|p| *p == [0; 64]) && rest.iter().all(|x| *x == 0)
+    };
     let mut rest = bytes;
     while !rest.is_empty() {
         let zero = |r: &[u8]| r.len() >= RUN && is_zero(r.get(..RUN).unwrap_or_default());

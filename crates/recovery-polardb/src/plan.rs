@@ -95,6 +95,8 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
     let mut b = Builder { plan: Plan::new("polardb", value, outer), state };
     let all = nodes(options, state, &state.cluster.root)?;
     let image = outer.first().map(|s| s.describe()).unwrap_or_default();
+    // The runbook is read elsewhere than the command was typed.
+    let image = std::path::absolute(&image).map_or(image, |p| p.display().to_string());
     let mut more: Vec<(u16, String)> = Vec::new();
     let storage = if options.vanilla {
         stock(state, &control)?;

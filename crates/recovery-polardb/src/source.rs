@@ -6,7 +6,7 @@ use recovery_core::{Blob, Context, Depth, Entries, Entry, EntryKind, ReadError, 
 
 use crate::format::pfs::{ChunkHeader, HEADER_LEN, LEADER_AT, LEADER_LEN, Leader};
 use crate::model::pfs::{FileSystem, LOST_AND_FOUND, Node};
-use crate::reader::pfs::{OpenOptions, Pfs, PfsFile};
+use crate::reader::pfs::{OpenOptions, Pfs, PfsFile, Tracker};
 
 /// The files of a PFS disk.
 ///
@@ -17,6 +17,7 @@ pub struct PfsSource {
     pfs: Arc<Pfs>,
     shown: String,
     lost: bool,
+    tracker: Option<Arc<Tracker>>,
 }
 
 impl PfsSource {
@@ -48,7 +49,13 @@ impl PfsSource {
     #[must_use]
     pub fn new(pfs: Arc<Pfs>) -> Self {
         let shown = pfs.device.name().to_owned();
-        Self { pfs, shown, lost: false }
+        Self { pfs, shown, lost: false, tracker: None }
+    }
+
+    /// The same files; what is read of them through this source is remembered in `tracker`.
+    #[must_use]
+    pub fn tracked(&self, tracker: &Arc<Tracker>) -> Self {
+        Self { tracker: Some(Arc::clone(tracker)), ..self.clone() }
     }
 
     /// Lists what has no place in the tree below `lost+found/` too.
@@ -67,7 +74,8 @@ impl PfsSource {
     /// A file by its node.
     #[must_use]
     pub fn file(&self, node: &Node, name: &str) -> PfsFile {
-        PfsFile::new(name, Arc::clone(self.pfs.device.blob()), &node.extents, node.size)
+        let file = PfsFile::new(name, Arc::clone(self.pfs.device.blob()), &node.extents, node.size);
+        file.tracked(self.tracker.clone())
     }
 
     fn files(&self) -> &FileSystem {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use recovery_core::cli::{EngineCli, Exit, OpenOptions};
-use recovery_core::{Context, Error, Recover, Result};
+use recovery_core::{Context, Error, Recover, Report, Result};
 use serde_json::Value;
 
 use crate::PolarDb;
@@ -12,6 +12,7 @@ use crate::rebuild::Options;
 
 pub mod pfs;
 pub mod pg;
+mod summary;
 
 /// The engine on the command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +69,10 @@ impl EngineCli for Cli {
                 .help("one directory that the stock server starts"),
             Arg::new("cluster").long("cluster").value_name("PATH").help("which cluster of the source"),
         ]
+    }
+
+    fn summary(&self, report: &Report) -> Vec<String> {
+        summary::lines(&report.facts)
     }
 
     fn options_json(&self, args: &ArgMatches) -> Result<Value> {

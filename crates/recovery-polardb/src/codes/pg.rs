@@ -53,6 +53,9 @@ recovery_core::codes! {
         "A .history file is malformed. A standby or replica that follows the latest timeline stops at it.";
     WAL_PADDING = "PG-0024", "bytes between two records are not zero",
         "The server writes zeros behind a record. No checksum covers these bytes, and nothing reads them.";
+    WAL_UNREAD = "PG-0025", "a part of the log without records cannot be read",
+        "The medium does not give these bytes. No record that the walk reached stands there; whether others stood there \
+         nobody can say.";
     PAGE = "PG-0030", "data page damaged",
         "The checksum of a page does not agree. Reading it fails with \"invalid page in block\". With full_page_writes on, \
          replay repairs pages that were torn by the crash; with full_page_writes off (usual on PFS) it cannot.";

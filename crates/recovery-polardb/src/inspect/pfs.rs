@@ -1,7 +1,9 @@
 //! Everything that a PFS disk says about itself: findings, what the engine would do with it, and what is
 //! known of each byte.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use recovery_core::{
     Check, Class, Context, Coverage, Finding, IfStarted, Report, ReportBuilder, Result, Severity, Sources, parallel,
@@ -13,7 +15,7 @@ use crate::codes::pfs as codes;
 use crate::format::pfs::object::{Kind, OBJECT_LEN, ObjectFault};
 use crate::format::pfs::{BLOCK, CHUNK, HEADER_LEN, LEADER_AT, LEADER_LEN, META_LEN, META_START, block_address};
 use crate::model::pfs::Node;
-use crate::reader::pfs::{ChunkState, Item, LeaderState, Pfs, Watch, pass};
+use crate::reader::pfs::{ChunkState, Item, LeaderState, Pfs, PfsFile, Tracker, Watch, pass};
 
 /// Name of the engine, as in every report.
 pub const ENGINE: &str = "polardb";
@@ -51,6 +53,149 @@ pub fn facts(pfs: &Pfs) -> Value {
     })
 }
 
+/// The inspection of one disk: first its structure, then whatever reads its files, then the data nobody read.
+#[derive(Debug)]
+pub struct Inspection<'a> {
+    source: &'a PfsSource,
+    number: u16,
+    coverage: Coverage,
+    /// What was read so far.
+    tracker: Arc<Tracker>,
+    covered: BTreeSet<u64>,
+}
+
+impl<'a> Inspection<'a> {
+    /// Looks at the structure and adds what there is to say of it.
+    #[must_use]
+    pub fn begin(source: &'a PfsSource, number: u16, out: &mut ReportBuilder) -> Self {
+        let pfs = source.pfs();
+        out.findings(pfs.findings.iter().cloned().map(|f| f.source(number)));
+        for action in if_started(pfs) {
+            out.if_started(action);
+        }
+        let (coverage, tracker) = (structure(pfs), Arc::new(Tracker::default()));
+        Self { source, number, coverage, tracker, covered: BTreeSet::new() }
+    }
+
+    /// The files of the disk; what is read through this source is not read again by [`finish`](Self::finish).
+    #[must_use]
+    pub fn files(&self) -> PfsSource {
+        self.source.tracked(&self.tracker)
+    }
+
+    /// Takes over what is known of the bytes of a file.
+    pub fn cover(&mut self, name: &str, known: &Coverage) {
+        let Some(node) = self.source.pfs().files.find(name.as_bytes()).filter(|n| !is_own(n)) else { return };
+        self.covered.insert(node.ino);
+        let file = self.source.file(node, name);
+        for (range, class) in known.ranges() {
+            for place in on_device(&file, &range) {
+                self.coverage.mark(place, class);
+            }
+        }
+    }
+
+    /// Reads the data that nobody read yet (with [`Check::Full`]), each byte once, and accounts for every byte.
+    ///
+    /// # Errors
+    ///
+    /// That the caller asked to stop.
+    pub fn finish(mut self, watch: Option<&dyn Watch>, cx: &Context, out: &mut ReportBuilder) -> Result<Value> {
+        let pfs = self.source.pfs();
+        if cx.check == Check::Full {
+            self.read_data(watch, cx, out)?;
+        } else {
+            out.incomplete();
+            let rest = pfs.files.nodes.values().filter(|n| !is_own(n) && !self.covered.contains(&n.ino));
+            for range in rest.flat_map(data_of) {
+                self.coverage.mark(range, Class::Unread);
+            }
+        }
+        out.object(self.number, pfs.device.name(), "pfs", self.coverage);
+        Ok(facts(pfs))
+    }
+
+    fn read_data(&mut self, watch: Option<&dyn Watch>, cx: &Context, out: &mut ReportBuilder) -> Result<()> {
+        let pfs = self.source.pfs();
+        let nodes = in_device_order(pfs);
+        let total = nodes.iter().map(|n| n.extents.len() as u64).fold(0, u64::saturating_add).saturating_mul(BLOCK);
+        cx.progress.begin("read files", total);
+        let done = parallel::map(cx, &nodes, |_, node| {
+            let path = String::from_utf8_lossy(&pfs.files.path(node.ino)).into_owned();
+            let file = self.source.file(node, &path);
+            let missing = match watch.and_then(|w| w.open(&path, node.size)) {
+                Some(w) => pass(&file, Some(w), &mut |_: Item<'_>| Ok(()), cx).map(|outcome| outcome.missing),
+                None => read_rest(&file, &self.tracker, pfs, cx),
+            };
+            cx.progress.advance((node.extents.len() as u64).saturating_mul(BLOCK));
+            missing.map(|missing| (path, file, missing))
+        })?;
+        for result in done {
+            let (path, file, missing) = result?;
+            for range in missing {
+                for place in on_device(&file, &range) {
+                    self.coverage.mark(place, Class::Unread);
+                }
+                // Behind the end of the device: told when the disk was opened.
+                if file.behind_device() == 0 {
+                    let lost = len_of(&range);
+                    let finding = Finding::new(&codes::DATA_MISSING, Severity::Lost, &path).source(self.number);
+                    let finding = finding.at(range.start, lost).summary(format!("{lost} bytes cannot be read"));
+                    out.finding(finding.effect(1, lost));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what was not read of a file; gives the ranges of the file that cannot be read.
+fn read_rest(file: &PfsFile, tracker: &Tracker, pfs: &Pfs, cx: &Context) -> Result<Vec<Range<u64>>> {
+    const STEP: u64 = 1 << 20;
+    let device = pfs.device.blob();
+    let mut missing: Vec<Range<u64>> = Vec::new();
+    let mut buf = Vec::new();
+    for segment in file.segments() {
+        let Some(start) = segment.device else { continue };
+        let to_file = |at: u64| segment.file.start.saturating_add(at.saturating_sub(start));
+        for gap in tracker.left(&(start..start.saturating_add(len_of(&segment.file)))) {
+            let mut at = gap.start;
+            while at < gap.end {
+                cx.cancelled()?;
+                let next = at.saturating_add(STEP).min(gap.end);
+                buf.resize(usize::try_from(next.saturating_sub(at)).unwrap_or(0), 0);
+                if device.read_exact_at(at, &mut buf).is_err() {
+                    let mut bad = recovery_core::read_around(device.as_ref(), at..next).1;
+                    if at.max(device.len()) < next {
+                        bad.push(at.max(device.len())..next);
+                    }
+                    for range in bad {
+                        let range = to_file(range.start)..to_file(range.end);
+                        match missing.last_mut() {
+                            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+                            _ => missing.push(range),
+                        }
+                    }
+                }
+                at = next;
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// Where a range of a file lies on the device.
+fn on_device(file: &PfsFile, range: &Range<u64>) -> Vec<Range<u64>> {
+    let touching = file.segments().iter().filter(|s| s.file.start < range.end && range.start < s.file.end);
+    touching
+        .filter_map(|s| {
+            let (a, b) = (range.start.max(s.file.start), range.end.min(s.file.end));
+            let at = s.device?.saturating_add(a.saturating_sub(s.file.start));
+            Some(at..at.saturating_add(b.saturating_sub(a)))
+        })
+        .collect()
+}
+
 /// Looks at a mounted disk and adds what there is to say; returns [`facts`].
 ///
 /// With [`Check::Full`] the data of all files is read too: `watch` sees it go by, in parallel, each byte once.
@@ -65,22 +210,7 @@ pub fn inspect(
     cx: &Context,
     out: &mut ReportBuilder,
 ) -> Result<Value> {
-    let pfs = source.pfs();
-    let mut coverage = structure(pfs);
-    out.findings(pfs.findings.iter().cloned().map(|f| f.source(number)));
-    for action in if_started(pfs) {
-        out.if_started(action);
-    }
-    if cx.check == Check::Full {
-        read_data(source, number, watch, cx, out, &mut coverage)?;
-    } else {
-        out.incomplete();
-        for range in data_ranges(pfs) {
-            coverage.mark(range, Class::Unread);
-        }
-    }
-    out.object(number, pfs.device.name(), "pfs", coverage);
-    Ok(facts(pfs))
+    Inspection::begin(source, number, out).finish(watch, cx, out)
 }
 
 /// A report on the file system alone.
@@ -172,8 +302,11 @@ fn mark_chunk(pfs: &Pfs, chunk: u64, coverage: &mut Coverage) {
 
 /// Device ranges that hold data of files, orphans and what is unreachable included; not the engine's own two files.
 fn data_ranges(pfs: &Pfs) -> impl Iterator<Item = Range<u64>> + '_ {
-    let nodes = pfs.files.nodes.values().filter(|n| !is_own(n));
-    nodes.flat_map(|n| n.extents.iter()).filter_map(|e| {
+    pfs.files.nodes.values().filter(|n| !is_own(n)).flat_map(data_of)
+}
+
+fn data_of(node: &Node) -> impl Iterator<Item = Range<u64>> + '_ {
+    node.extents.iter().filter_map(|e| {
         let at = block_address(e.block)?;
         Some(at..at.checked_add(e.written.min(BLOCK))?)
     })
@@ -189,47 +322,6 @@ pub fn in_device_order(pfs: &Pfs) -> Vec<&Node> {
     let mut nodes: Vec<&Node> = pfs.files.nodes.values().filter(|n| !is_own(n)).collect();
     nodes.sort_by_key(|n| n.extents.first().map(|e| e.block));
     nodes
-}
-
-fn read_data(
-    source: &PfsSource,
-    number: u16,
-    watch: Option<&dyn Watch>,
-    cx: &Context,
-    out: &mut ReportBuilder,
-    coverage: &mut Coverage,
-) -> Result<()> {
-    let pfs = source.pfs();
-    let nodes = in_device_order(pfs);
-    let total = nodes.iter().map(|n| n.extents.len() as u64).fold(0, u64::saturating_add).saturating_mul(BLOCK);
-    cx.progress.begin("read files", total);
-    let done = parallel::map(cx, &nodes, |_, node| {
-        let path = String::from_utf8_lossy(&pfs.files.path(node.ino)).into_owned();
-        let file = source.file(node, &path);
-        let watch = watch.and_then(|w| w.open(&path, node.size));
-        let result = pass(&file, watch, &mut |_: Item<'_>| Ok(()), cx);
-        cx.progress.advance((node.extents.len() as u64).saturating_mul(BLOCK));
-        result.map(|outcome| (path, file, outcome))
-    })?;
-    for result in done {
-        let (path, file, outcome) = result?;
-        for range in outcome.missing {
-            for s in file.segments().iter().filter(|s| s.file.start < range.end && range.start < s.file.end) {
-                let Some(device) = s.device else { continue };
-                let (a, b) = (range.start.max(s.file.start), range.end.min(s.file.end));
-                let at = device.saturating_add(a.saturating_sub(s.file.start));
-                coverage.mark(at..at.saturating_add(b.saturating_sub(a)), Class::Unread);
-            }
-            // Behind the end of the device: told when the disk was opened.
-            if file.behind_device() == 0 {
-                let lost = len_of(&range);
-                let finding = Finding::new(&codes::DATA_MISSING, Severity::Lost, &path).source(number);
-                let finding = finding.at(range.start, lost).summary(format!("{lost} bytes cannot be read"));
-                out.finding(finding.effect(1, lost));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What the engine's own tools and daemon would do with this disk.

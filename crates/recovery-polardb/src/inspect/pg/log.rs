@@ -285,7 +285,7 @@ pub(super) fn older(state: &mut State, cx: &Context) -> Result<()> {
     let Some(wal) = state.wal.clone() else { return Ok(()) };
     let redo = state.usable.as_ref().map(|(c, _)| c.checkpoint_copy.redo);
     let timelines: std::collections::BTreeSet<u32> = wal.segments.keys().map(|(t, _)| *t).collect();
-    let mut spans: Vec<(u32, Range<Lsn>)> = Vec::new();
+    let (mut spans, mut leads): (Vec<(u32, Range<Lsn>)>, Vec<(u32, Range<Lsn>)>) = (Vec::new(), Vec::new());
     if let Some(s) = &state.scan {
         spans.push((state.tli, s.start..s.end));
     }
@@ -315,13 +315,15 @@ pub(super) fn older(state: &mut State, cx: &Context) -> Result<()> {
                 let f = Finding::new(&codes::WAL_OLD, Severity::Damaged, "").summary(stop.to_string());
                 say(state, &wal, tli, stop.extent(), &f);
             }
-            spans.push((tli, run.start..found.end));
+            // What a record of a segment that is gone continues with stands under no checksum that could be computed.
+            let first = found.first.unwrap_or(found.end);
+            leads.push((tli, run.start..first));
+            spans.push((tli, first..found.end));
             state.older.push(found);
         }
     }
     items_and_padding(state, &wal);
-    cover(state, &wal, &spans, cx);
-    Ok(())
+    cover(state, &wal, &spans, &leads, cx)
 }
 
 fn items_and_padding(state: &mut State, wal: &WalDir) {
@@ -347,7 +349,13 @@ fn items_and_padding(state: &mut State, wal: &WalDir) {
 }
 
 /// Accounts for every byte of every segment.
-fn cover(state: &mut State, wal: &WalDir, spans: &[(u32, Range<Lsn>)], cx: &Context) {
+fn cover(
+    state: &mut State,
+    wal: &WalDir,
+    spans: &[(u32, Range<Lsn>)],
+    leads: &[(u32, Range<Lsn>)],
+    cx: &Context,
+) -> Result<()> {
     let total: u64 = wal.segments.values().map(|e| e.size).fold(0, u64::saturating_add);
     let patched = wal.patches();
     let skipped: Vec<Range<Lsn>> =
@@ -365,12 +373,25 @@ fn cover(state: &mut State, wal: &WalDir, spans: &[(u32, Range<Lsn>)], cx: &Cont
                 }
             }
         }
+        for (_, lead) in leads.iter().filter(|(t, _)| t == tli) {
+            let (from, to) = (lead.start.max(start), lead.end.min(end));
+            if from < to {
+                read = true;
+                c.mark(from.0 - start.0..to.0 - start.0, Class::Parsed);
+            }
+        }
         // What no walk reached: behind the end it is preallocated or recycled, elsewhere nobody looked.
         let looked = cx.check == Check::Full;
         let reached = spans.iter().filter(|(t, _)| t == tli).map(|(_, s)| s.end).max().unwrap_or(Lsn(0));
         let rest = if looked || start >= reached || read { Class::Free } else { Class::Unread };
         let gaps: Vec<_> = c.of(Class::Unknown).collect();
         for gap in gaps {
+            if looked {
+                for lost in gap_unread(state, wal, *tli, start, entry, &gap, cx)? {
+                    unread_log(state, entry, &lost);
+                    c.mark(lost, Class::Unread);
+                }
+            }
             c.mark(gap, rest);
         }
         for (lsn, _) in patched.range(start.0..end.0) {
@@ -391,6 +412,37 @@ fn cover(state: &mut State, wal: &WalDir, spans: &[(u32, Range<Lsn>)], cx: &Cont
             state.cover(&name, "history", Coverage::all(e.size, Class::Parsed));
         }
     }
+    Ok(())
+}
+
+/// What cannot be read of a stretch without records. Behind the end of the log every page was looked at already.
+fn gap_unread(
+    state: &State,
+    wal: &WalDir,
+    tli: u32,
+    start: Lsn,
+    entry: &recovery_core::Entry,
+    gap: &Range<u64>,
+    cx: &Context,
+) -> Result<Vec<Range<u64>>> {
+    let stop = state.scan.as_ref().and_then(|s| s.stop.as_ref()).filter(|_| tli == state.tli);
+    let behind = stop.map_or(u64::MAX, |s| s.at().page().plus(8192).0.saturating_sub(start.0).max(gap.start));
+    let mut out = super::others::unreadable(state, entry, gap.start..gap.end.min(behind), cx)?;
+    let own = wal.segment.bytes();
+    for pages in state.beyond.unread.iter().filter(|_| tli == state.tli) {
+        let (from, to) = (pages.start.0.saturating_sub(start.0), pages.end.0.saturating_sub(start.0).min(own));
+        let (from, to) = (from.max(gap.start), to.min(gap.end));
+        if from < to && pages.end > start {
+            out.push(from..to);
+        }
+    }
+    Ok(out)
+}
+
+fn unread_log(state: &mut State, entry: &recovery_core::Entry, lost: &Range<u64>) {
+    let n = lost.end.saturating_sub(lost.start);
+    let f = Finding::new(&codes::WAL_UNREAD, Severity::Suspect, &entry.name).at(lost.start, n);
+    state.finding(f.summary(format!("{n} bytes behind the records cannot be read")));
 }
 
 /// A stretch without the parts that hold no records.

@@ -233,7 +233,7 @@ pub fn inspect(cluster: Cluster, number: u16, cx: &Context) -> Result<State> {
     others::prepared(&mut state);
     others::maps(&mut state);
     others::leftovers(&mut state);
-    others::foreign(&mut state);
+    others::foreign(&mut state, cx)?;
     Ok(state)
 }
 

@@ -1,6 +1,8 @@
 //! Everything beside log and pages: slots, transaction status, prepared transactions, maps, leftovers.
 
-use recovery_core::{Class, Coverage, Depth, Entry, Evidence, Finding, IfStarted, Severity};
+use recovery_core::{Check, Class, Context, Coverage, Depth, Entry, Evidence, Finding, IfStarted, Result, Severity};
+
+use std::ops::Range;
 
 use super::{State, crc_evidence};
 use crate::codes::pg as codes;
@@ -310,7 +312,7 @@ pub(super) fn leftovers(state: &mut State) {
 }
 
 /// Accounts for the files nobody looked into.
-pub(super) fn foreign(state: &mut State) {
+pub(super) fn foreign(state: &mut State, cx: &Context) -> Result<()> {
     let known = |rel: &str| {
         let top = rel.split('/').next().unwrap_or(rel);
         top.starts_with("pg_")
@@ -331,7 +333,10 @@ pub(super) fn foreign(state: &mut State) {
     };
     let entries = match state.cluster.list("", Depth::All) {
         Ok(l) => l,
-        Err(e) => return state.unread(&e),
+        Err(e) => {
+            state.unread(&e);
+            return Ok(());
+        }
     };
     let foreign: std::collections::BTreeSet<String> = state.relations.foreign.iter().map(|e| e.name.clone()).collect();
     for e in entries.into_iter().filter(Entry::is_file) {
@@ -340,9 +345,39 @@ pub(super) fn foreign(state: &mut State) {
         }
         let mine = known(state.cluster.rel(&e.name)) && !foreign.contains(&e.name);
         let class = if mine { "other" } else { "foreign" };
-        state.cover(&e.name, class, Coverage::all(e.size, Class::Parsed));
+        let mut coverage = Coverage::all(e.size, Class::Parsed);
+        if cx.check == Check::Full {
+            for range in unreadable(state, &e, 0..e.size, cx)? {
+                let lost = range.end.saturating_sub(range.start);
+                let f = Finding::new(&codes::UNREAD, Severity::Lost, &e.name).at(range.start, lost);
+                state.finding(f.summary(format!("{lost} bytes cannot be read")).effect(1, lost));
+                state.lose("unreadable-file", format!("{}: {lost} bytes cannot be read", e.name), 1, lost);
+                coverage.mark(range, Class::Unread);
+            }
+        } else {
+            coverage.mark(0..e.size, Class::Unread);
+        }
+        state.cover(&e.name, class, coverage);
     }
     let parsed: u64 = state.coverage.values().map(|(_, c)| c.totals().parsed).fold(0, u64::saturating_add);
     let what = format!("{parsed} bytes are known by their place only");
     state.finding(Finding::new(&codes::UNCOVERED, Severity::Note, state.cluster.root.clone()).summary(what));
+    Ok(())
+}
+
+/// Reads bytes of which only the place is known; gives what cannot be read of them.
+pub(super) fn unreadable(state: &State, entry: &Entry, range: Range<u64>, cx: &Context) -> Result<Vec<Range<u64>>> {
+    const STEP: u64 = 1 << 20;
+    let Ok(blob) = state.cluster.source.open(entry) else { return Ok(std::iter::once(range).collect()) };
+    let (mut out, mut buf, mut at) = (Vec::new(), Vec::new(), range.start);
+    while at < range.end {
+        cx.cancelled()?;
+        let next = at.saturating_add(STEP).min(range.end);
+        buf.resize(usize::try_from(next - at).unwrap_or(0), 0);
+        if blob.read_exact_at(at, &mut buf).is_err() {
+            out.extend(recovery_core::read_around(blob.as_ref(), at..next).1);
+        }
+        at = next;
+    }
+    Ok(out)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use recovery_core::{Blob, ReadError};
 
+use super::tracker::Tracker;
 use crate::format::pfs::{BLOCK, block_address};
 use crate::model::pfs::Extent;
 
@@ -40,6 +41,7 @@ pub struct PfsFile {
     device: Arc<dyn Blob>,
     segments: Arc<[Segment]>,
     size: u64,
+    tracker: Option<Arc<Tracker>>,
 }
 
 /// The stretches of a file of `size` bytes, in order, without gaps, neighbours joined.
@@ -75,7 +77,14 @@ impl PfsFile {
     /// A file of these blocks, sorted by their place in the file.
     #[must_use]
     pub fn new(name: impl Into<String>, device: Arc<dyn Blob>, extents: &[Extent], size: u64) -> Self {
-        Self { name: name.into(), device, segments: segments(extents, size).into(), size }
+        Self { name: name.into(), device, segments: segments(extents, size).into(), size, tracker: None }
+    }
+
+    /// Remembers in `tracker` what was read.
+    #[must_use]
+    pub fn tracked(mut self, tracker: Option<Arc<Tracker>>) -> Self {
+        self.tracker = tracker;
+        self
     }
 
     /// What the file is made of.
@@ -124,7 +133,11 @@ impl Blob for PfsFile {
                 Some(device) => {
                     let from = device.saturating_add(at.saturating_sub(segment.file.start));
                     match self.device.read_exact_at(from, part) {
-                        Ok(()) => {}
+                        Ok(()) => {
+                            if let Some(tracker) = &self.tracker {
+                                tracker.mark(&(from..from.saturating_add(n as u64)));
+                            }
+                        }
                         Err(_) if done > 0 => break,
                         Err(e) => return Err(self.error(at, n as u64, &e)),
                     }

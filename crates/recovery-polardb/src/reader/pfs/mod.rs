@@ -17,6 +17,7 @@ mod pass;
 mod rebuild;
 mod replay;
 mod ring;
+mod tracker;
 
 pub use device::{Device, MaskedBlob};
 pub use file::{PfsFile, Segment};
@@ -27,3 +28,4 @@ pub use open::{LeaderState, OpenOptions, Pfs};
 pub use pass::{FileWatch, Item, Outcome, Sink, Watch, run as pass};
 pub use replay::Replayed;
 pub use ring::Ring;
+pub use tracker::Tracker;

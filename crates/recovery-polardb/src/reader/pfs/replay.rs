@@ -4,7 +4,7 @@
 //! newest images before it is handed over, so the replay of a full ring costs hardly more than
 //! reading it.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 
 use recovery_core::parallel;
 use recovery_core::{Context, Result};
@@ -13,6 +13,7 @@ use super::device::Device;
 use super::metadata::{Metadata, Origin};
 use super::ring::{Part, Ring, Slot, SlotFault};
 use crate::format::pfs::entry::{ENTRY_LEN, Entry, EntryHead};
+use crate::format::pfs::object::Object;
 
 /// A range of the ring that is to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,39 +83,82 @@ enum Checked {
     },
 }
 
+impl Link {
+    const fn of(head: &EntryHead) -> Self {
+        Self { txid: head.txid, more: head.more }
+    }
+}
+
 fn follows(before: Link, after: u64) -> bool {
     if before.more { after == before.txid } else { before.txid.checked_add(1) == Some(after) }
 }
 
+thread_local! {
+    /// One block of the ring; kept, because getting fresh memory for each costs as much as reading it.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 fn check(device: &Device, part: Part, lsn: u64) -> Checked {
-    let clean = part.read(device).filter(|p| p.missing.is_empty()).and_then(|p| clean(&p.bytes, part, lsn));
+    let clean = BUFFER.with_borrow_mut(|buf| {
+        let len = usize::try_from(part.count.saturating_mul(ENTRY_LEN as u64)).ok()?;
+        if buf.len() < len {
+            buf.resize(len, 0);
+        }
+        clean(device, buf.get_mut(..len)?, part, lsn)
+    });
     // The slow way names and corrects what is wrong.
     clean.unwrap_or_else(|| Checked::Mixed { part, slots: part.slots(device, |i| lsn.checked_add(i)), lsn })
 }
 
 /// A part in which every entry is whole, in its place, and continues the one before.
-fn clean(bytes: &[u8], part: Part, lsn: u64) -> Option<Checked> {
-    let (entries, _) = bytes.as_chunks::<ENTRY_LEN>();
-    let mut heads = Vec::with_capacity(entries.len());
-    let mut before = None;
-    for (entry, i) in entries.iter().zip(0u64..) {
-        let head = EntryHead::check(entry).ok()?;
-        let link = Link { txid: head.txid, more: head.more };
-        if head.lsn != lsn.checked_add(i)? || before.is_some_and(|b| !follows(b, head.txid)) {
+fn clean(device: &Device, buf: &mut [u8], part: Part, lsn: u64) -> Option<Checked> {
+    /// Read at once: what is checked next is still in the core's own cache.
+    const WINDOW: usize = 256 << 10;
+    let mut heads: Vec<EntryHead> = Vec::with_capacity(buf.len() / ENTRY_LEN);
+    let mut at = part.address?;
+    for window in buf.chunks_mut(WINDOW) {
+        device.blob().read_exact_at(at, window).ok()?;
+        at = at.checked_add(window.len() as u64)?;
+        for entry in window.as_chunks::<ENTRY_LEN>().0 {
+            let head = EntryHead::check(entry).ok()?;
+            let expected = lsn.checked_add(heads.len() as u64)?;
+            let fits = heads.last().is_none_or(|b| follows(Link::of(b), head.txid));
+            if head.lsn != expected || !fits {
+                return None;
+            }
+            heads.push(head);
+        }
+    }
+    let (first, last) = (Link::of(heads.first()?), Link::of(heads.last()?));
+    let complete = heads.iter().rposition(|h| !h.more).map_or(0, |i| i.saturating_add(1));
+    let entries = buf.as_chunks::<ENTRY_LEN>().0;
+    let entry = |i: usize| {
+        let (bytes, head) = (entries.get(i)?, heads.get(i)?);
+        let object = Object::from_bytes(*bytes.first_chunk()?);
+        Some(Entry { object, lsn: head.lsn, txid: head.txid, more: head.more })
+    };
+    let body = newest(heads.get(..complete)?)?.into_iter().filter_map(entry).collect();
+    let tail = (complete..heads.len()).filter_map(entry).collect();
+    Some(Checked::Clean { part, first, last, body, tail, lsn })
+}
+
+/// Places of the newest image of each object; nothing when a number is beyond any device.
+fn newest(heads: &[EntryHead]) -> Option<Vec<usize>> {
+    const PLACE_BITS: u32 = 14;
+    const NUMBER_BITS: u32 = 48;
+    let mut keys = Vec::with_capacity(heads.len());
+    for (head, place) in heads.iter().zip(0u64..) {
+        if head.number >> NUMBER_BITS != 0 || place >> PLACE_BITS != 0 {
             return None;
         }
-        before = Some(link);
-        heads.push((head.kind, head.number, link));
+        let kind = u64::from(head.kind as u8) & 3;
+        keys.push(kind << (NUMBER_BITS + PLACE_BITS) | head.number << PLACE_BITS | place);
     }
-    let (first, last) = (heads.first()?.2, heads.last()?.2);
-    let complete = heads.iter().rposition(|(_, _, l)| !l.more).map_or(0, |i| i.saturating_add(1));
-    let mut seen = HashSet::with_capacity(1024);
-    let whole = entries.iter().zip(&heads).take(complete).rev();
-    let newest = whole.filter(|(_, (kind, number, _))| seen.insert((*kind, *number)));
-    let mut body: Vec<Entry> = newest.filter_map(|(bytes, _)| Entry::decode(bytes).ok()).collect();
-    body.reverse();
-    let tail = entries.iter().skip(complete).filter_map(|bytes| Entry::decode(bytes).ok()).collect();
-    Some(Checked::Clean { part, first, last, body, tail, lsn })
+    keys.sort_unstable();
+    let object = |key: u64| key >> PLACE_BITS;
+    let next = keys.iter().skip(1).map(|k| object(*k)).map(Some).chain(std::iter::once(None));
+    let last_of = keys.iter().zip(next).filter(|(k, next)| *next != Some(object(**k)));
+    Some(last_of.filter_map(|(k, _)| usize::try_from(k & ((1 << PLACE_BITS) - 1)).ok()).collect())
 }
 
 struct Fold<'a> {

@@ -240,6 +240,8 @@ pub struct Beyond {
     pub records: u64,
     /// Commits among them.
     pub commits: u64,
+    /// Pages that could not be read.
+    pub unread: Vec<Range<Lsn>>,
 }
 
 /// Looks for complete records behind a break, page by page, to the end of what is present.
@@ -260,6 +262,12 @@ pub fn beyond(wal: &WalDir, tli: u32, stop: &Stop, cx: &Context) -> Result<Beyon
         let mut walker = Walker::new(wal, tli, at, None);
         let found = if exact { Ok(Some(at)) } else { walker.resync(at.page(), present) };
         exact = false;
+        if let Err(Stop::Unreadable { at: page, .. }) = &found {
+            match out.unread.last_mut() {
+                Some(last) if last.end == *page => last.end = page.plus(8192),
+                _ => out.unread.push(*page..page.plus(8192)),
+            }
+        }
         let Ok(Some(_)) = found else {
             at = skip(wal, tli, at);
             continue;
