@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::STARROCKS;
 use crate::inspect::{self, Inspection, Options, SnapshotVerdict, TableVerdict};
+use crate::model::schema::KeysType;
 use crate::model::table::{TableDef, from_schema};
 use crate::reader::load::{self, Loaded};
 use crate::reader::repository::Repository;
@@ -39,13 +40,20 @@ impl EngineCli for Cli {
             verb("schema", "CREATE TABLE of a table, from __meta or from the tablet headers")
                 .arg(snapshot_arg())
                 .arg(Arg::new("table").long("table").value_name("T").help("The table; all without it")),
-            verb("check", "Read and verify everything of a repository, or of the snapshots named").arg(
-                Arg::new("snapshot")
-                    .long("snapshot")
-                    .value_name("L")
-                    .action(ArgAction::Append)
-                    .help("Only this snapshot"),
-            ),
+            verb("check", "Read and verify everything of a repository, or of the snapshots named")
+                .arg(
+                    Arg::new("snapshot")
+                        .long("snapshot")
+                        .value_name("L")
+                        .action(ArgAction::Append)
+                        .help("Only this snapshot"),
+                )
+                .arg(
+                    Arg::new("values")
+                        .long("values")
+                        .action(ArgAction::SetTrue)
+                        .help("Decode every value, too (slower)"),
+                ),
             verb("restore-sql", "CREATE REPOSITORY and RESTORE for the stock server, with the exact values")
                 .arg(snapshot_arg())
                 .arg(
@@ -106,6 +114,7 @@ impl EngineCli for Cli {
                 .long("repository")
                 .value_name("NAME")
                 .help("Which repository, where a location holds several"),
+            Arg::new("values").long("values").action(ArgAction::SetTrue).help("Decode every value, too (slower)"),
             Arg::new("distribution")
                 .long("distribution")
                 .value_name("TABLE=COLUMN[,COLUMN]")
@@ -115,7 +124,8 @@ impl EngineCli for Cli {
     }
 
     fn options_json(&self, args: &ArgMatches) -> Result<Value> {
-        let mut options = Options { repository: text(args, "repository"), ..Options::default() };
+        let mut options =
+            Options { repository: text(args, "repository"), values: flag(args, "values"), ..Options::default() };
         for item in many(args, "distribution") {
             let (table, columns) = item
                 .split_once('=')
@@ -125,6 +135,10 @@ impl EngineCli for Cli {
         serde_json::to_value(options).map_err(|e| Error::Internal(e.to_string()))
     }
 }
+
+/// Under every table that was made without reading segments.
+const UNREAD: &str =
+    "names, definitions and headers were looked at, the data was not read: `recover inspect` proves it\n";
 
 /// A verb with its REPO.
 pub(crate) fn verb(name: &'static str, about: &'static str) -> Command {
@@ -212,7 +226,12 @@ impl Run<'_> {
     ) -> Result<(recovery_core::Report, std::sync::Arc<Inspection>)> {
         let place = text(self.args, "repo").ok_or_else(|| Error::Usage("no repository was given".into()))?;
         let source = open(&STARROCKS, &place, self.open)?;
-        let options = Options { repository: text(self.args, "repository"), snapshots, ..Options::default() };
+        let options = Options {
+            repository: text(self.args, "repository"),
+            snapshots,
+            values: flag(self.args, "values"),
+            ..Options::default()
+        };
         let report = inspect::inspect(&Sources::one(source), &options, cx)?;
         let state = report.state().ok_or_else(|| Error::Internal("the report carries no state".into()))?;
         Ok((report, state))
@@ -241,12 +260,7 @@ impl Run<'_> {
             ]);
         }
         table(out, &rows)?;
-        if report.verdict.exit() != 0 {
-            put(
-                out,
-                "names, definitions and headers were looked at; `recover inspect` reads the data and says more\n",
-            )?;
-        }
+        put(out, UNREAD)?;
         Ok(Exit::OK)
     }
 
@@ -323,6 +337,7 @@ impl Run<'_> {
         for finding in report.findings.iter().filter(|f| f.severity > recovery_core::Severity::Note) {
             put(out, &format!("{} {}: {}\n", finding.code, terminal(&finding.object), terminal(&finding.summary)))?;
         }
+        put(out, UNREAD)?;
         Ok(Exit::OK)
     }
 
@@ -417,6 +432,7 @@ impl Run<'_> {
             meta_version: if info.info.meta_version.is_none() { Some(92) } else { None },
             ..Restore::default()
         };
+        restore.warnings.push(UNREAD.trim_end().to_owned());
         restore
             .warnings
             .extend(verdict.problems.iter().map(|p| format!("RESTORE FAILS on this snapshot as it lies: {p}")));
@@ -544,13 +560,17 @@ fn release(text: &str) -> Result<(u32, u32)> {
 /// What CREATE REPOSITORY calls the location: the directory above the repository's own.
 fn location(loaded: &Loaded) -> String {
     let place = loaded.repository.source.describe();
-    let place = place.trim_end_matches('/');
-    let place = if loaded.repository.listing.base.is_empty() {
-        place.rsplit_once('/').map_or(place, |(above, _)| above)
-    } else {
+    let place = if place.contains("://") {
         place
+    } else {
+        // The server knows nothing of the directory this runs in.
+        let whole = std::path::absolute(&place).map_or_else(|_| place, |p| p.to_string_lossy().into_owned());
+        format!("file://{whole}")
     };
-    if place.contains("://") { place.to_owned() } else { format!("file://{place}") }
+    let place = place.trim_end_matches('/');
+    let above = loaded.repository.listing.base.is_empty();
+    let place = if above { place.rsplit_once('/').map_or(place, |(above, _)| above) } else { place };
+    place.to_owned()
 }
 
 fn sum(s: &SnapshotVerdict, of: impl Fn(&TableVerdict) -> u64) -> u64 {
@@ -574,6 +594,9 @@ fn table_status(s: &SnapshotVerdict, t: &TableVerdict) -> String {
     }
     if t.damaged_partitions.is_empty() {
         return "restorable after rescue".to_owned();
+    }
+    if t.keys.is_some_and(|k| k != KeysType::Primary) {
+        return "restorable after rescue, without what was lost".to_owned();
     }
     if (t.damaged_partitions.len() as u64) < t.partitions {
         return format!("restorable without {} partitions", t.damaged_partitions.len());

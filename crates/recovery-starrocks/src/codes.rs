@@ -73,6 +73,12 @@ recovery_core::codes! {
         "It names rows past the segment's end, or a segment that does not exist.";
     MD5_NAME = "SRS-0056", "the content verifies by its own checksums but not by its name",
         "Footer, every page and the row counts are right, only the MD5 in the name is not: the name was changed, or bytes that no checksum inside covers. `rescue` gives the file its right name.";
+    VALUES_DAMAGED = "SRS-0057", "values that do not decode although their pages verify",
+        "The CRC of every page is right and a value cannot be decoded: the writer stored it so, or a reader of another release is needed. Only found with `--values`. Queries of the column fail there; the other columns read.";
+    UNSORTED = "SRS-0058", "rows that are not in the order of their key",
+        "Segments are sorted by key, and merging and the short key index rely on it: a query by key can miss rows, and rows with equal keys are not folded. Only found with `--values`.";
+    NOT_DECODED = "SRS-0059", "columns that this release does not decode",
+        "Their type or encoding is not known here. Checksums were looked at, values were not.";
     UNREADABLE = "SRS-0060", "a file that could not be read",
         "The medium or the store did not give the bytes, after the retries it was granted. Nothing is known of them: copy the file elsewhere with a tool for failing media, or run again.";
     STORE_FAILED = "SRS-0063", "the store stopped answering",
@@ -88,7 +94,17 @@ recovery_core::codes! {
 /// A partition is left out of the repaired snapshot because data in it is lost.
 pub const LOSS_PARTITION: LossInfo = LossInfo {
     name: "damaged-partition",
-    explanation: "A partition of which a tablet cannot be restored is left out of the repaired snapshot, so that RESTORE of everything else works. Its files are not taken over. The source keeps them: `export --salvage` reads what is left.",
+    explanation: "A partition with a tablet that lost data and cannot go on without it (a primary-key table, column groups, encrypted segments) is left out of the repaired snapshot, so that RESTORE of everything else works. Its files are not taken over. The source keeps them: `export --salvage` reads what is left.",
+};
+/// Rows that go so that the rest of their tablet can be restored.
+pub const LOSS_ROWS: LossInfo = LossInfo {
+    name: "lost-rows",
+    explanation: "A tablet that lost segments, or all of its files, gets a header that names only what is there, so that RESTORE of everything else in it works. Of a unique table older rows of the same keys come back; in an aggregate table what the lost load added is missing. The source keeps the damaged files: `export --salvage` reads what is left of them, row by row.",
+};
+/// A header that was made from file names.
+pub const LOSS_HEADER: LossInfo = LossInfo {
+    name: "rebuilt-header",
+    explanation: "The header of a tablet is lost. It is made anew from a sibling's header or from `__meta`, with every segment that is there, loads in the order of their rowset ids. DELETE statements that stood in the lost header are forgotten: rows they removed come back.",
 };
 /// A snapshot of which nothing can be restored.
 pub const LOSS_SNAPSHOT: LossInfo = LossInfo {
@@ -112,4 +128,5 @@ pub const LOSS_BOUNDS: LossInfo = LossInfo {
 };
 
 /// All loss names.
-pub static LOSSES: &[LossInfo] = &[LOSS_PARTITION, LOSS_SNAPSHOT, LOSS_DISTRIBUTION, LOSS_PROPERTIES, LOSS_BOUNDS];
+pub static LOSSES: &[LossInfo] =
+    &[LOSS_ROWS, LOSS_HEADER, LOSS_PARTITION, LOSS_SNAPSHOT, LOSS_DISTRIBUTION, LOSS_PROPERTIES, LOSS_BOUNDS];

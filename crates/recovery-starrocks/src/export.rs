@@ -21,6 +21,7 @@ use crate::model::schema::TabletSchema;
 use crate::model::tablet::{Origin, Rowset};
 use crate::reader::load::{Loaded, LoadedSnapshot, LoadedTablet};
 use crate::reader::table::{ColumnGroup, Losses, RowsetInput, SegmentInput, Selection, TabletInput, TabletReader};
+use crate::reader::watch::Watch;
 use crate::reader::{ReadOptions, text};
 
 /// A form rows can be written in.
@@ -72,6 +73,8 @@ pub struct Part {
     /// Its id.
     pub tablet: i64,
     path: TabletPath,
+    /// Its directory in the source.
+    dir: String,
     version: i64,
     loaded: Option<Arc<LoadedTablet>>,
 }
@@ -91,6 +94,16 @@ pub struct Table {
 impl std::fmt::Debug for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Table").field("name", &self.name).field("parts", &self.parts.len()).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    /// What is not supported, with the table's name.
+    pub(crate) fn named(&self, error: Error) -> Error {
+        match error {
+            Error::Unsupported { what, .. } => Error::unsupported(format!("table {:?}: {what}", self.name)),
+            other => other,
+        }
     }
 }
 
@@ -134,6 +147,7 @@ pub fn table(loaded: &Loaded, snapshot: &str, name: &str, partitions: &[String])
                     parts.push(Part {
                         partition: partition.name.clone(),
                         tablet: tablet.id,
+                        dir: format!("{}/{}/{path}", snapshot.dir, crate::format::names::CONTENT),
                         path,
                         version: physical.version,
                         loaded,
@@ -142,38 +156,40 @@ pub fn table(loaded: &Loaded, snapshot: &str, name: &str, partitions: &[String])
             }
         }
     }
-    let schema = snapshot.header_schema(table.id, base).or_else(|| snapshot.header_schema(table.id, None));
+    let schema = snapshot.any_schema(table.id, base).or_else(|| snapshot.header_schema(table.id, None));
     let schema = schema.ok_or_else(|| {
         if parts.is_empty() {
             return Error::unsupported(format!("table {name:?} holds no rows of its own (a view?)"));
         }
-        Error::Unusable(format!("table {name:?}: no tablet header with a schema is left"))
+        Error::Unusable(format!("table {name:?}: neither a tablet header nor __meta has its schema"))
     })?;
     Ok(Table { source: Arc::clone(&loaded.repository.source), name: name.to_owned(), schema, parts })
 }
 
-fn open(source: &dyn Source, entry: Option<&Entry>) -> Result<Option<Arc<dyn recovery_core::Blob>>> {
-    Ok(entry.map(|e| source.open(e)).transpose()?)
+fn open(
+    source: &dyn Source,
+    entry: Option<&Entry>,
+    watch: &Arc<Watch>,
+) -> Result<Option<Arc<dyn recovery_core::Blob>>> {
+    Ok(entry.map(|e| source.open(e)).transpose()?.map(|b| watch.over(b)))
 }
 
-fn rowset(source: &dyn Source, rowset: &Rowset, own: Option<&Arc<TabletSchema>>) -> Result<RowsetInput> {
-    if rowset.encrypted {
-        return Err(Error::unsupported(format!("rowset {}: its segments are encrypted", rowset.id)));
-    }
+fn rowset(
+    source: &dyn Source,
+    dir: &str,
+    rowset: &Rowset,
+    own: Option<&Arc<TabletSchema>>,
+    watch: &Arc<Watch>,
+) -> Result<RowsetInput> {
     let mut segments = Vec::new();
     for segment in &rowset.segments {
         let groups = segment.groups.iter().map(|g| {
-            let blob = open(source, g.entry.as_ref())?;
-            Ok(ColumnGroup {
-                unique_ids: g.unique_ids.clone(),
-                version: g.version,
-                name: format!("{}.cols", g.name),
-                blob,
-            })
+            let blob = open(source, g.entry.as_ref(), watch)?;
+            Ok(ColumnGroup { unique_ids: g.unique_ids.clone(), version: g.version, name: g.name.clone(), blob })
         });
         segments.push(SegmentInput {
-            name: segment.entry.as_ref().map_or_else(|| format!("{}.dat", segment.name), |e| e.name.clone()),
-            blob: open(source, segment.entry.as_ref())?,
+            name: segment.entry.as_ref().map_or_else(|| format!("{dir}/{}", segment.name), |e| e.name.clone()),
+            blob: open(source, segment.entry.as_ref(), watch)?,
             deleted: segment.deleted.clone(),
             groups: groups.collect::<Result<_>>()?,
         });
@@ -216,8 +232,12 @@ impl Part {
             return Ok(None);
         };
         let tablet = &loaded.tablet;
-        if let Some(worst) = loaded.findings.iter().find(|f| f.severity >= Severity::Damaged) {
-            self.complain(losses, salvage, format!("{}: {}", worst.object, worst.summary))?;
+        for finding in loaded.findings.iter().filter(|f| f.severity >= Severity::Damaged) {
+            if salvage && finding.severity == Severity::Damaged {
+                losses.mended.push((finding.object.clone(), finding.summary.clone()));
+                continue;
+            }
+            self.complain(losses, salvage, format!("{}: {}", finding.object, finding.summary))?;
         }
         if tablet.origin == Origin::Guessed {
             self.complain(losses, salvage, "its header is lost: versions and deletes are not known".into())?;
@@ -234,14 +254,31 @@ impl Part {
             }
         }
         let source = table.source.as_ref();
+        let watch = Arc::new(Watch::default());
         let seen = |r: &&Rowset| self.version <= 0 || tablet.origin == Origin::Guessed || r.end <= self.version;
-        let rowsets = tablet.rowsets.iter().filter(seen).map(|r| rowset(source, r, tablet.schema.as_ref()));
+        let locked: Vec<&Rowset> = tablet.rowsets.iter().filter(|r| r.encrypted && seen(r)).collect();
+        if let (Some(first), false) = (locked.first(), salvage) {
+            return Err(Error::unsupported(format!(
+                "table {:?}, tablet {}: the segments of rowset {} are encrypted with keys that are not in the repository \
+                 (--salvage reads the other rowsets)",
+                table.name, self.tablet, first.id
+            )));
+        }
+        for rowset in locked {
+            losses.files.push((format!("{}/{}", self.dir, rowset.id), "encrypted".to_owned()));
+        }
+        let rowsets = tablet
+            .rowsets
+            .iter()
+            .filter(|r| seen(r) && !r.encrypted)
+            .map(|r| rowset(source, &self.dir, r, tablet.schema.as_ref(), &watch));
         let input = TabletInput {
             id: self.tablet,
             schema: Arc::clone(&table.schema),
             rowsets: rowsets.collect::<Result<_>>()?,
+            watch: Arc::clone(&watch),
         };
-        TabletReader::open(&input, selection, ReadOptions::of(cx)).map(Some)
+        TabletReader::open(&input, selection, ReadOptions::of(cx)).map(Some).map_err(|e| table.named(e))
     }
 
     fn bytes(&self) -> u64 {
@@ -390,14 +427,14 @@ fn run_part(
     let schema = match &reader {
         Some(reader) => reader.arrow_schema(),
         None => {
-            let empty = TabletInput { id: part.tablet, schema: Arc::clone(&table.schema), rowsets: Vec::new() };
+            let empty = TabletInput { id: part.tablet, schema: Arc::clone(&table.schema), ..TabletInput::default() };
             TabletReader::open(&empty, &request.selection, ReadOptions::of(cx))?.arrow_schema()
         }
     };
     let schema = if request.decode_objects { text::decoded_schema(&schema) } else { schema };
     let mut writer = Writer::new(request.format, schema, out)?;
     if let Some(mut reader) = reader {
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batch) = reader.next_batch().map_err(|e| table.named(e))? {
             cx.cancelled()?;
             rows = rows.saturating_add(batch.num_rows() as u64);
             let batch = if request.decode_objects { text::decode_objects(&batch)? } else { batch };
@@ -414,6 +451,7 @@ fn run_part(
 pub fn add(all: &mut Losses, more: Losses) {
     all.rows.extend(more.rows);
     all.files.extend(more.files);
+    all.mended.extend(more.mended);
     all.unsorted.extend(more.unsorted);
     all.dropped = all.dropped.saturating_add(more.dropped);
 }
@@ -424,6 +462,9 @@ pub fn losses_json(losses: &Losses) -> Vec<Value> {
     let mut out = Vec::new();
     for (object, why) in &losses.files {
         out.push(json!({"kind": "file", "object": object, "why": why}));
+    }
+    for (object, why) in &losses.mended {
+        out.push(json!({"kind": "mended", "object": object, "why": why}));
     }
     for l in &losses.rows {
         out.push(json!({

@@ -1,8 +1,10 @@
 //! What to do to make a repository whole: decides, touches nothing.
 //!
 //! Every good file is taken by link under the name it has (or should have). What is lost is built anew: `__repo_info`,
-//! `__info_*`, `__meta`, the checksum of a header. What failed uploads and aborted jobs left stays behind. A partition
-//! of which a tablet cannot be restored is left out, by name, with consent.
+//! `__info_*`, `__meta`, the checksum of a header. What failed uploads and aborted jobs left stays behind. A tablet that
+//! lost files goes on without them, a partition where that cannot be done is left out; both by name, with consent.
+
+mod mend;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,14 +12,15 @@ use std::sync::Arc;
 use recovery_core::{Context, Error, Plan, Reason, Report, Result, Sources, Step, WriteStep, hex};
 use serde_json::{Map, Value, json};
 
+use self::mend::{Mended, Mender, Wanted};
 use crate::codes;
 use crate::format::info::{Info, RepoInfo};
 use crate::format::meta_json::{Form, Meta};
-use crate::format::names::{self, TabletPath, Timestamp};
+use crate::format::names::{self, TabletFile, TabletPath, Timestamp};
 use crate::format::tablet_header::Frame;
-use crate::inspect::{Fate, Inspection, SnapshotVerdict};
-use crate::model::repository::SnapshotDir;
-use crate::model::schema::TabletSchema;
+use crate::inspect::{Fate, Inspection, SnapshotVerdict, TableVerdict};
+use crate::model::repository::{SnapshotDir, TabletDir};
+use crate::model::schema::{KeysType, TabletSchema};
 use crate::reader::load::{InfoOrigin, LoadedInfo, LoadedSnapshot, base_index, md5_of, read_small};
 use crate::writer::definitions::{self, Given};
 
@@ -35,15 +38,24 @@ pub fn plan(sources: &Sources, report: &Report, options: &Value, cx: &Context) -
     }
     let mut plan = Plan::new("starrocks", options.clone(), sources);
     plan.exit = report.exit;
-    let mut maker =
-        Maker { inspection: &inspection, cx, plan: &mut plan, left: 0, base: String::new(), more: Vec::new() };
+    let mut maker = Maker {
+        inspection: &inspection,
+        cx,
+        plan: &mut plan,
+        left: 0,
+        base: String::new(),
+        more: Vec::new(),
+        kept: Vec::new(),
+        mended: BTreeMap::new(),
+    };
     maker.repository();
     for snapshot in &inspection.loaded.snapshots {
         maker.snapshot(snapshot)?;
     }
-    let (left, base, more) = (maker.left, maker.base.clone(), maker.more.clone());
+    let (left, base, more, kept) =
+        (maker.left, maker.base.clone(), std::mem::take(&mut maker.more), std::mem::take(&mut maker.kept));
     plan.result = json!({"repository": name_of(&inspection), "directory": base, "left_behind": left});
-    plan.next = next(&inspection);
+    plan.next = next(&inspection, &kept);
     plan.seal(sources, &more)?;
     Ok(plan)
 }
@@ -54,7 +66,7 @@ fn name_of(inspection: &Inspection) -> String {
     inside.unwrap_or_else(|| inspection.loaded.name())
 }
 
-fn next(inspection: &Inspection) -> Vec<String> {
+fn next(inspection: &Inspection, kept: &[String]) -> Vec<String> {
     let mut out = Vec::new();
     let listing = &inspection.loaded.repository.listing;
     if listing.base.is_empty() {
@@ -64,7 +76,7 @@ fn next(inspection: &Inspection) -> Vec<String> {
             name_of(inspection)
         ));
     }
-    for s in &inspection.snapshots {
+    for s in inspection.snapshots.iter().filter(|s| kept.contains(&s.label)) {
         out.push(format!("recover starrocks restore-sql NEWDIR --snapshot {}", recovery_core::names::shell(&s.label)));
     }
     out
@@ -77,6 +89,10 @@ struct Maker<'a> {
     left: u64,
     base: String,
     more: Vec<(u16, String)>,
+    /// Labels that are in the result.
+    kept: Vec<String>,
+    /// Tablets of the snapshot at hand that go on without what they lost.
+    mended: BTreeMap<TabletPath, Mended>,
 }
 
 impl Maker<'_> {
@@ -136,6 +152,7 @@ impl Maker<'_> {
             self.link(&stray.name, to, stray.size);
         }
         let mut kept: BTreeSet<TabletPath> = BTreeSet::new();
+        self.mended.clear();
         let mut infos = Vec::new();
         for info in &snapshot.infos {
             let verdict =
@@ -160,49 +177,157 @@ impl Maker<'_> {
         for (_, info, _) in &infos {
             kept.extend(tablet_paths(snapshot, info));
         }
+        let mended = std::mem::take(&mut self.mended);
+        for tablet in mended.values() {
+            self.mended(dir.tablets.get(&tablet.path), tablet);
+        }
         for (path, tablet) in &dir.tablets {
+            if mended.contains_key(path) {
+                continue;
+            }
             if kept.contains(path) {
                 self.tablet(tablet)?;
             } else {
                 self.left = self.left.saturating_add(tablet.files.len() as u64);
             }
         }
+        self.kept.push(snapshot.label.clone());
         for (loaded, info, changed) in infos {
             self.description(snapshot, loaded, &info, changed);
         }
         Ok(())
     }
 
-    /// Takes out partitions that cannot be restored. Says whether the description changed.
+    /// Mends what lost files, and takes out partitions where that cannot be done. Says whether the description changed.
     fn drop_damaged(&mut self, snapshot: &LoadedSnapshot, verdict: &SnapshotVerdict, info: &mut Info) -> bool {
+        let mut gone: BTreeSet<(String, String)> = BTreeSet::new();
         let mut changed = false;
         for table in &verdict.tables {
             for name in &table.damaged_partitions {
-                let partition = info.tables.iter().find(|t| t.name == table.name);
-                let partition = partition.and_then(|t| t.partitions.iter().find(|p| p.name == *name));
-                let (mut rows, mut bytes) = (0u64, 0u64);
-                for physical in partition.iter().flat_map(|p| &p.physical) {
-                    for tablet in physical.indexes.iter().flat_map(|i| &i.tablets) {
-                        let of = self.inspection.tablets.iter().find(|((label, path), _)| {
-                            *label == snapshot.label && path.table == table.id && path.tablet == tablet.id
-                        });
-                        rows = rows.saturating_add(of.map_or(0, |(_, v)| v.rows));
-                        bytes = bytes.saturating_add(of.map_or(0, |(_, v)| v.bytes));
-                    }
+                if let Some(mended) = self.mend(snapshot, table, name, info) {
+                    changed |= self.go_on(snapshot, table, name, mended, info);
+                } else {
+                    self.give_up(snapshot, table, name, info);
+                    gone.insert((table.name.clone(), name.clone()));
                 }
-                let why = table.damaged.first().and_then(|d| d.1.first()).cloned().unwrap_or_default();
-                let summary = format!("snapshot {}, table {}, partition {name}: {why}", snapshot.label, table.name);
-                self.plan.lose(codes::LOSS_PARTITION.name, summary, rows, bytes);
-                changed = true;
             }
         }
-        if changed {
-            let gone = |t: &crate::format::info::InfoTable, p: &crate::format::info::InfoPartition| {
-                verdict.tables.iter().any(|v| v.name == t.name && v.damaged_partitions.contains(&p.name))
+        if gone.is_empty() {
+            return changed;
+        }
+        info.remove_partitions(&|t, p| gone.contains(&(t.name.clone(), p.name.clone())));
+        true
+    }
+
+    /// Every damaged tablet of a partition as it can go on; none where one of them cannot.
+    fn mend(
+        &self,
+        snapshot: &LoadedSnapshot,
+        verdict: &TableVerdict,
+        partition: &str,
+        info: &Info,
+    ) -> Option<Vec<(Mended, String)>> {
+        let mender = Mender { inspection: self.inspection, snapshot, cx: self.cx };
+        let table = info.tables.iter().find(|t| t.name == verdict.name)?;
+        let of = table.partitions.iter().find(|p| p.name == partition)?;
+        let mut out = Vec::new();
+        for physical in &of.physical {
+            for index in &physical.indexes {
+                for tablet in &index.tablets {
+                    let Some((path, why)) = verdict.damaged.iter().find(|(p, _)| p.tablet == tablet.id) else {
+                        continue;
+                    };
+                    let judged = snapshot.tablet(path).map(|t| t.tablet.path);
+                    let judged = judged.and_then(|p| self.inspection.tablets.get(&(snapshot.label.clone(), p)));
+                    if judged.is_some_and(|v| v.healable) {
+                        continue;
+                    }
+                    let created = info.backup_time_ms / 1000;
+                    let mended = mender.mend(&Wanted { physical, index, path: *path, created })?;
+                    out.push((mended, why.first().cloned().unwrap_or_default()));
+                }
+            }
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
+    /// Takes mended tablets over. Says whether the description changed.
+    fn go_on(
+        &mut self,
+        snapshot: &LoadedSnapshot,
+        table: &TableVerdict,
+        partition: &str,
+        mended: Vec<(Mended, String)>,
+        info: &mut Info,
+    ) -> bool {
+        let mut changed = false;
+        for (tablet, why) in mended {
+            let older = match table.keys {
+                Some(KeysType::Unique) => "; older rows of the same keys come back",
+                Some(KeysType::Aggregate) => "; what it added to rows of the same keys is missing",
+                _ => "",
             };
-            info.remove_partitions(&gone);
+            let summary = format!(
+                "snapshot {}, table {}, partition {partition}, tablet {}: {why}{older}",
+                snapshot.label, table.name, tablet.path.tablet
+            );
+            self.plan.lose(tablet.loss(), summary, tablet.rows, tablet.bytes);
+            changed |= info.change_files(tablet.path.tablet, &|names| tablet.manifest(names));
+            self.mended.insert(tablet.path, tablet);
         }
         changed
+    }
+
+    fn give_up(&mut self, snapshot: &LoadedSnapshot, table: &TableVerdict, name: &str, info: &Info) {
+        let partition = info.tables.iter().find(|t| t.name == table.name);
+        let partition = partition.and_then(|t| t.partitions.iter().find(|p| p.name == *name));
+        let (mut rows, mut bytes) = (0u64, 0u64);
+        for physical in partition.iter().flat_map(|p| &p.physical) {
+            for tablet in physical.indexes.iter().flat_map(|i| &i.tablets) {
+                let of = self.inspection.tablets.iter().find(|((label, path), _)| {
+                    *label == snapshot.label && path.table == table.id && path.tablet == tablet.id
+                });
+                rows = rows.saturating_add(of.map_or(0, |(_, v)| v.rows));
+                bytes = bytes.saturating_add(of.map_or(0, |(_, v)| v.bytes));
+            }
+        }
+        let why = table.damaged.first().and_then(|d| d.1.first()).cloned().unwrap_or_default();
+        let summary = format!("snapshot {}, table {}, partition {name}: {why}", snapshot.label, table.name);
+        self.plan.lose(codes::LOSS_PARTITION.name, summary, rows, bytes);
+    }
+
+    /// A tablet that goes on without what it lost.
+    fn mended(&mut self, dir: Option<&TabletDir>, tablet: &Mended) {
+        let to = self.moved(&tablet.dir);
+        self.write(
+            format!("{to}/{}", mend::header_name(tablet.path.tablet, &tablet.header)),
+            "header",
+            &tablet.header,
+            false,
+        );
+        for (name, base, size, sum) in &tablet.segments {
+            self.link(name, format!("{to}/{base}.{sum}"), *size);
+        }
+        let Some(dir) = dir else { return };
+        let manifest =
+            self.inspection.loaded.snapshots.iter().find_map(|s| s.tablets.get(&tablet.path)?.manifest.clone());
+        if let (Some(entry), Some(names)) = (&dir.manifest, manifest) {
+            self.more.push((0, entry.name.clone()));
+            let bytes = crate::format::snapshot_manifest::encode(&tablet.manifest(&names));
+            self.write(format!("{to}/{}", names::MANIFEST), "manifest", &bytes, false);
+        }
+        for file in &dir.files {
+            let name = &file.file.entry.name;
+            let kept = matches!(file.kind, TabletFile::ColumnGroups(_));
+            if tablet.segments.iter().any(|s| s.0 == *name) {
+                continue;
+            }
+            if kept && self.inspection.fates.get(name).is_none_or(|f| *f == Fate::Keep) {
+                self.link(name, self.moved(name), file.file.entry.size);
+            } else {
+                self.left = self.left.saturating_add(1);
+            }
+        }
     }
 
     /// `__meta`: kept, renamed or built. Says whether there is one.

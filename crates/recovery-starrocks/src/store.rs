@@ -69,6 +69,8 @@ impl Patience {
 pub struct StoreSource {
     shared: Arc<Shared>,
     prefix: Path,
+    /// The first level, which every engine asks for before one is chosen.
+    root: std::sync::OnceLock<Vec<Entry>>,
 }
 
 struct Shared {
@@ -164,7 +166,10 @@ impl Shared {
                 &std::io::Error::new(kind, text),
             )
         };
-        let result = self.store.get_opts(location, options).await.map_err(|e| failed(&e))?;
+        // The client has repeated a request that was refused; only a body that broke off is asked for again.
+        let result = self.store.get_opts(location, options).await.map_err(|e| match failed(&e) {
+            Failure::Again(e) | Failure::Final(e) => Failure::Final(e),
+        })?;
         if let (Some(before), Some(now)) = (etag, result.meta.e_tag.as_deref())
             && before != now
         {
@@ -209,7 +214,11 @@ impl StoreSource {
             .build()
             .map_err(|e| Error::Internal(format!("no runtime for the object store: {e}")))?;
         let shown = names::redact_url(shown).into_owned();
-        Ok(Self { shared: Arc::new(Shared { store, runtime, shown, patience, secrets }), prefix })
+        Ok(Self {
+            shared: Arc::new(Shared { store, runtime, shown, patience, secrets }),
+            prefix,
+            root: std::sync::OnceLock::new(),
+        })
     }
 
     fn location(&self, name: &str) -> Result<Path, ReadError> {
@@ -236,6 +245,15 @@ impl StoreSource {
         entry.mtime = meta.last_modified.timestamp_nanos_opt();
         entry.etag.clone_from(&meta.e_tag);
         Some(entry)
+    }
+
+    /// The first level, asked for once: a store that does not answer is an error, not a place without a repository.
+    fn answers(&self) -> Result<&Vec<Entry>, ReadError> {
+        if self.root.get().is_none() {
+            let entries = self.list_one("").map_err(|e| ReadError { object: self.shared.shown.clone(), ..e })?;
+            let _ = self.root.set(entries);
+        }
+        Ok(self.root.get_or_init(Vec::new))
     }
 
     fn list_one(&self, dir: &str) -> Result<Vec<Entry>, ReadError> {
@@ -285,6 +303,12 @@ impl Source for StoreSource {
     }
 
     fn list(&self, dir: &str, depth: Depth) -> Entries<'_> {
+        if depth == Depth::One && dir.is_empty() {
+            return match self.answers() {
+                Ok(entries) => Box::new(entries.iter().cloned().map(Ok)),
+                Err(e) => Box::new(std::iter::once(Err(e))),
+            };
+        }
         if depth == Depth::One {
             return match self.list_one(dir) {
                 Ok(entries) => Box::new(entries.into_iter().map(Ok)),
@@ -392,7 +416,10 @@ pub(crate) fn open_url(url: &str, env: Env<'_>) -> Option<Result<Arc<dyn Source>
     Some(match scheme {
         "file" => open_file(url),
         "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" | "adl" | "http" | "https" => {
-            open_with(url, env, Patience::default()).map(|s| Arc::new(s) as Arc<dyn Source>)
+            open_with(url, env, Patience::default()).and_then(|source| {
+                source.answers()?;
+                Ok(Arc::new(source) as Arc<dyn Source>)
+            })
         }
         "hdfs" | "oss" | "cos" | "cosn" | "obs" | "viewfs" | "wasb" | "wasbs" => Err(Error::unsupported(format!(
             "repositories in {scheme}:// stores; copy the repository to a directory first"

@@ -50,6 +50,20 @@ fn every_shared_segment() {
     }
 }
 
+/// Batches end wherever they end: in lists of lists that hold nothing, between pages, at every row.
+#[test]
+fn every_batch_size_gives_the_same_rows() {
+    for (name, folder) in recovery_testkit::cases(&recovery_testkit::fixtures("starrocks").join("segments")) {
+        let case = load_case(&folder);
+        let segment = Arc::new(Segment::open(case.blob()).unwrap());
+        let whole = rows_of(&segment, &case.schema, ReadOptions::default()).unwrap();
+        for batch_rows in [1, 7, 100] {
+            let options = ReadOptions { batch_rows, ..ReadOptions::default() };
+            assert_eq!(rows_of(&segment, &case.schema, options).unwrap(), whole, "{name}, {batch_rows} rows");
+        }
+    }
+}
+
 #[test]
 fn objects_mean_what_was_put_in() {
     let folder = recovery_testkit::fixtures("starrocks").join("segments/objects");

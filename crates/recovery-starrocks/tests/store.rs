@@ -9,53 +9,20 @@
     missing_docs
 )]
 
+mod store_common;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use recovery_core::{Context, Recover as _, Source, Sources};
-use recovery_starrocks::STARROCKS;
-use recovery_starrocks::store::{Patience, StoreSource, open_with};
-use serde_json::Value;
-
-const KEY: &str = "AKIDEXAMPLE0001";
-const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
-
-fn patience() -> Patience {
-    Patience {
-        attempts: 3,
-        request_retries: 2,
-        retry_timeout: Duration::from_secs(30),
-        request_timeout: Duration::from_secs(20),
-        pause: Duration::from_millis(5),
-    }
-}
+use recovery_core::Source as _;
+use recovery_starrocks::store::{Patience, StoreSource};
+use store_common::{SECRET, inspect, open, open_as, patience};
 
 fn open_quick(address: SocketAddr, url: &str) -> recovery_core::Result<StoreSource> {
-    open_by(address, url, Patience { request_timeout: Duration::from_millis(300), ..patience() })
-}
-
-fn open(address: SocketAddr, url: &str) -> recovery_core::Result<StoreSource> {
-    open_by(address, url, patience())
-}
-
-fn open_by(address: SocketAddr, url: &str, patience: Patience) -> recovery_core::Result<StoreSource> {
-    let endpoint = format!("http://{address}");
-    let env = move |name: &str| match name {
-        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
-        "AWS_SECRET_ACCESS_KEY" => Some(SECRET.to_owned()),
-        "AWS_REGION" => Some("us-east-1".to_owned()),
-        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-        _ => None,
-    };
-    open_with(url, &env, patience)
-}
-
-fn inspect(source: StoreSource) -> recovery_core::Result<recovery_core::Report> {
-    let sources = Sources::one(Arc::new(source) as Arc<dyn Source>);
-    STARROCKS.inspect(&sources, &Value::Null, &Context::with_threads(2))
+    open_as(address, url, SECRET, Patience { request_timeout: Duration::from_millis(300), ..patience() })
 }
 
 /// A server that answers every request by `answer`, given its number and its first line.

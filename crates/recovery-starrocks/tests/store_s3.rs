@@ -10,50 +10,13 @@
 )]
 
 mod common;
+mod store_common;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use common::healthy;
-use recovery_core::{Context, Recover as _, Source, Sources, Verdict};
-use recovery_starrocks::STARROCKS;
-use recovery_starrocks::store::{Patience, StoreSource, open_with};
-use serde_json::Value;
-
-const KEY: &str = "AKIDEXAMPLE0001";
-const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";
-
-fn patience() -> Patience {
-    Patience {
-        attempts: 3,
-        request_retries: 2,
-        retry_timeout: Duration::from_secs(30),
-        request_timeout: Duration::from_secs(20),
-        pause: Duration::from_millis(5),
-    }
-}
-
-fn open(address: SocketAddr, url: &str) -> recovery_core::Result<StoreSource> {
-    open_by(address, url, patience())
-}
-
-fn open_by(address: SocketAddr, url: &str, patience: Patience) -> recovery_core::Result<StoreSource> {
-    let endpoint = format!("http://{address}");
-    let env = move |name: &str| match name {
-        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
-        "AWS_SECRET_ACCESS_KEY" => Some(SECRET.to_owned()),
-        "AWS_REGION" => Some("us-east-1".to_owned()),
-        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-        _ => None,
-    };
-    open_with(url, &env, patience)
-}
-
-fn inspect(source: StoreSource) -> recovery_core::Result<recovery_core::Report> {
-    let sources = Sources::one(Arc::new(source) as Arc<dyn Source>);
-    STARROCKS.inspect(&sources, &Value::Null, &Context::with_threads(2))
-}
+use recovery_core::Verdict;
+use store_common::{KEY, SECRET, inspect, open, open_as, patience};
 
 /// An S3 service over a directory, on a port of its own; it lives as long as the runtime.
 fn serve(root: &std::path::Path) -> (tokio::runtime::Runtime, SocketAddr) {
@@ -112,14 +75,8 @@ fn wrong_credentials_are_an_error_without_the_credentials() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("bucket")).unwrap();
     let (runtime, address) = serve(root.path());
-    let endpoint = format!("http://{address}");
-    let env = move |name: &str| match name {
-        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
-        "AWS_SECRET_ACCESS_KEY" => Some("WRONGSECRETWRONGSECRET".to_owned()),
-        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
-        _ => None,
-    };
-    let error = inspect(open_with("s3://bucket/backups", &env, patience()).unwrap()).unwrap_err();
+    let error =
+        inspect(open_as(address, "s3://bucket/backups", "WRONGSECRETWRONGSECRET", patience()).unwrap()).unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(!text.contains("WRONGSECRET") && !text.contains(KEY), "{text}");
     drop(runtime);

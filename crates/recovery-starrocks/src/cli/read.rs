@@ -159,7 +159,7 @@ fn put(out: &mut dyn Write, line: &str) -> Result<()> {
 }
 
 fn exit(losses: &Losses) -> Exit {
-    let healed = losses.rows.iter().any(|l| l.healed_by.is_some());
+    let healed = !losses.mended.is_empty() || losses.rows.iter().any(|l| l.healed_by.is_some());
     match (losses.is_empty(), healed) {
         (true, false) => Exit::OK,
         (true, true) => Exit(3),
@@ -229,7 +229,9 @@ fn to_stream(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Con
         let Some(mut reader) = part.open(&job.table, &job.selection, &mut losses, &job.cx)? else { continue };
         while left > 0 {
             job.cx.cancelled()?;
-            let Some(mut batch) = job.cx.pool().install(|| reader.next_batch())? else { break };
+            let Some(mut batch) = job.cx.pool().install(|| reader.next_batch()).map_err(|e| job.table.named(e))? else {
+                break;
+            };
             if batch.num_rows() as u64 > left {
                 batch = batch.slice(0, usize::try_from(left).unwrap_or(usize::MAX));
             }
@@ -267,7 +269,7 @@ fn count(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Context
     let mut rows = 0u64;
     for part in &job.table.parts {
         let Some(mut reader) = part.open(&job.table, &job.selection, &mut losses, &job.cx)? else { continue };
-        while let Some(batch) = job.cx.pool().install(|| reader.next_batch())? {
+        while let Some(batch) = job.cx.pool().install(|| reader.next_batch()).map_err(|e| job.table.named(e))? {
             job.cx.cancelled()?;
             rows = rows.saturating_add(batch.num_rows() as u64);
         }

@@ -191,6 +191,39 @@ impl Info {
     }
 }
 
+impl Info {
+    /// Changes the list of a tablet's files, in tree and fields. Says whether that changed anything; tablets whose
+    /// list is empty, as in current files, keep it so.
+    pub fn change_files(&mut self, tablet: i64, change: &dyn Fn(&[String]) -> Vec<String>) -> bool {
+        let mut changed = false;
+        let indexes = self.tables.iter_mut().flat_map(|t| &mut t.partitions).flat_map(|p| &mut p.physical);
+        for found in indexes.flat_map(|p| &mut p.indexes).flat_map(|i| &mut i.tablets).filter(|t| t.id == tablet) {
+            let new = if found.files.is_empty() { Vec::new() } else { change(&found.files) };
+            changed |= new != found.files;
+            found.files = new;
+        }
+        if changed && let Some(objects) = self.raw.get_mut("backup_objects") {
+            patch_files(objects, &tablet.to_string(), change, 0);
+        }
+        changed
+    }
+}
+
+/// Finds the lists below `"tablets"`, which lie at most nine objects deep.
+fn patch_files(tree: &mut Value, tablet: &str, change: &dyn Fn(&[String]) -> Vec<String>, depth: u32) {
+    let Some(map) = tree.as_object_mut().filter(|_| depth < 10) else { return };
+    for (key, value) in map {
+        let list = if key == "tablets" { value.get_mut(tablet).and_then(Value::as_array_mut) } else { None };
+        match list {
+            Some(list) => {
+                let names: Vec<String> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                *list = change(&names).into_iter().map(Value::String).collect();
+            }
+            None => patch_files(value, tablet, change, depth.saturating_add(1)),
+        }
+    }
+}
+
 fn read_table(name: &str, value: &Value) -> Result<InfoTable, FormatError> {
     let table = object(value, "a table")?;
     let partitions = match table.get("partitions") {

@@ -542,9 +542,9 @@ impl ColumnPb {
     fn to_column(&self) -> Result<schema::Column, FormatError> {
         let name = self.name.clone().unwrap_or_default();
         let kind = self.kind.as_deref().unwrap_or("");
-        let kind = schema::ColumnType::from_name(kind).ok_or_else(|| {
-            FormatError::new("tablet schema", 0, format!("column {name:?} has the unknown type {kind:?}"))
-        })?;
+        let known = schema::ColumnType::from_name(kind).filter(|k| *k != schema::ColumnType::Unknown);
+        let unknown_type = known.is_none().then(|| kind.to_owned());
+        let kind = known.unwrap_or(schema::ColumnType::Unknown);
         Ok(schema::Column {
             unique_id: i64::from(self.unique_id.unwrap_or(-1)),
             kind,
@@ -560,6 +560,7 @@ impl ColumnPb {
             has_bitmap_index: self.has_bitmap_index.unwrap_or(false),
             is_bloom_filter: self.is_bf_column.unwrap_or(false),
             is_auto_increment: self.is_auto_increment.unwrap_or(false),
+            unknown_type,
             children: self.children_columns.iter().map(Self::to_column).collect::<Result<_, _>>()?,
             name,
         })

@@ -3,6 +3,8 @@
 use recovery_core::{IfStarted, ReportBuilder, names::shell};
 use serde_json::{Value, json};
 
+use crate::model::schema::KeysType;
+
 use super::{Inspection, SnapshotVerdict, TableVerdict};
 
 /// Damaged tablets of a table that stand in the facts.
@@ -70,6 +72,8 @@ fn table_facts(s: &SnapshotVerdict, t: &TableVerdict) -> Value {
 fn after_rescue(t: &TableVerdict) -> &'static str {
     if t.damaged_partitions.is_empty() {
         "whole"
+    } else if t.keys.is_some_and(|k| k != KeysType::Primary) {
+        "without-rows"
     } else if (t.damaged_partitions.len() as u64) < t.partitions {
         "without-partitions"
     } else {

@@ -1,11 +1,16 @@
 //! One pass over the bytes of every file: MD5 of the whole, and for segments the CRC of each page on the way.
 
+use std::sync::Arc;
+
 use md5::{Digest as _, Md5};
+use prost::Message as _;
 use recovery_core::{Blob, Context, ReadError, Source};
 use serde::{Deserialize, Serialize};
 
 use super::pages::{self, Span};
+use crate::format::segment::proto::{PageFooter, page_kind};
 use crate::model::repository::Named;
+use crate::model::schema::TabletSchema;
 use crate::reader::load::store_failed;
 
 /// Bytes read at a time.
@@ -21,6 +26,23 @@ pub struct Job {
     pub file: Named,
     /// Whether it has the form of a segment.
     pub segment: bool,
+    /// To decode every value with; none where only checksums are looked at.
+    pub values: Option<Arc<TabletSchema>>,
+}
+
+/// What decoding every value found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Values {
+    /// Columns decoded.
+    pub columns: u64,
+    /// Rows of them.
+    pub rows: u64,
+    /// Columns that do not decode although their pages verify, with the reason.
+    pub faults: Vec<(String, String)>,
+    /// Columns of kinds that are not read here.
+    pub unknown: Vec<String>,
+    /// Rows with a smaller key than the row before.
+    pub unsorted: u64,
 }
 
 /// What a page that does not verify is.
@@ -78,6 +100,9 @@ pub struct FileState {
     pub unreadable: Vec<(u64, u64, String)>,
     /// The inside of a segment; none for other files.
     pub segment: Option<SegmentState>,
+    /// Its values, where they were asked for.
+    #[serde(default)]
+    pub values: Option<Values>,
 }
 
 impl FileState {
@@ -120,8 +145,26 @@ pub fn check(source: &dyn Source, job: &Job, cx: &Context) -> recovery_core::Res
     } else if job.segment {
         state.segment = Some(SegmentState { complaint: Some("the file is empty".into()), ..SegmentState::default() });
     }
+    let blob = if job.values.is_some() { held(blob, cx) } else { blob };
     pass(blob.as_ref(), &spans, &mut state, cx)?;
+    #[cfg(feature = "arrow")]
+    if let (Some(schema), true) = (&job.values, state.segment.as_ref().is_some_and(SegmentState::whole)) {
+        state.values = Some(super::values::decode(&blob, schema, cx)?);
+    }
     Ok(state)
+}
+
+/// A file that is read twice is kept in memory where its thread's share allows it.
+fn held(blob: Arc<dyn Blob>, cx: &Context) -> Arc<dyn Blob> {
+    let share = cx.limits.memory / (cx.pool().current_num_threads().max(1) as u64).saturating_mul(4);
+    if blob.local_path().is_some() || blob.len() > share {
+        return blob;
+    }
+    match blob.bytes(0..blob.len()) {
+        Ok(bytes) => Arc::new(recovery_core::MemBlob::new(blob.name().to_owned(), bytes)),
+        // The pass says what is wrong, chunk by chunk.
+        Err(_) => blob,
+    }
 }
 
 /// Bytes before the footer that no page claims; pages tile a segment.
@@ -225,7 +268,22 @@ fn check_span(span: &Span, at: u64, bytes: &[u8], state: &mut FileState) {
             stored,
             computed,
         });
+    } else if let Some(complaint) = span.rows.and_then(|rows| miscounted(body, rows)) {
+        segment.lost_columns.push(format!("{}: the page at {:#x} {complaint}", span.what, span.offset));
     }
+}
+
+/// What a data page says of its rows, where that is not what its index says.
+fn miscounted(body: &[u8], (first, rows): (u64, u64)) -> Option<String> {
+    let (rest, length) = body.split_last_chunk::<4>()?;
+    let at = rest.len().checked_sub(usize::try_from(u32::from_le_bytes(*length)).ok()?);
+    let footer = at.and_then(|at| PageFooter::decode(rest.get(at..)?).ok());
+    let Some(data) = footer.filter(|f| f.kind == page_kind::DATA).and_then(|f| f.data) else {
+        return Some("is no data page".to_owned());
+    };
+    (data.first_ordinal != first || data.num_values != rows).then(|| {
+        format!("holds {} rows from row {}, its index says {rows} from {first}", data.num_values, data.first_ordinal)
+    })
 }
 
 /// A chunk that failed: its pages one by one, once, so that one bad sector costs one page.

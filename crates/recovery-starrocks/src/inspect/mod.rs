@@ -8,6 +8,7 @@
 //! | 4 | headers: Adler-32, ids, version chain, list of files; schema against `__meta`; manifests | always |
 //! | 5 | segment footers | `--check full` |
 //! | 6 | the CRC of every page, row counts, delete vectors | `--check full` |
+//! | 7 | every value decoded, the order of keys | `--values` |
 //!
 //! Levels 3, 5 and 6 are one pass over each byte. `--sample N/T` reads the Nth of T parts of the files; the parts add
 //! up to the whole whatever the order, because a file's part follows from its name alone.
@@ -18,6 +19,8 @@ pub mod pages;
 mod snapshots;
 mod state;
 mod tablets;
+#[cfg(feature = "arrow")]
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,8 +32,9 @@ use recovery_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
-use crate::format::names::TabletPath;
+use crate::format::names::{TabletFile, TabletPath};
 use crate::model::repository::Named;
+use crate::model::schema::TabletSchema;
 use crate::reader::load::{self, Loaded};
 use crate::reader::repository::Repository;
 use files::{FileState, Job};
@@ -46,6 +50,8 @@ pub struct Options {
     pub repository: Option<String>,
     /// Only these snapshots (`LABEL`).
     pub snapshots: Vec<String>,
+    /// Decode every value, too.
+    pub values: bool,
     /// Distribution columns of tables whose definition is lost.
     pub distribution: BTreeMap<String, Vec<String>>,
 }
@@ -105,7 +111,6 @@ pub fn inspect(sources: &Sources, options: &Options, cx: &Context) -> Result<Rep
         repository.listing.snapshots.retain(|label, _| options.snapshots.contains(label));
     }
     let loaded = Arc::new(load::load(repository, cx)?);
-    answering(&loaded)?;
     let mut inspection = Inspection {
         loaded,
         options: options.clone(),
@@ -123,25 +128,6 @@ pub fn inspect(sources: &Sources, options: &Options, cx: &Context) -> Result<Rep
     Ok(report.finish())
 }
 
-/// Stops when the store failed while definitions were read: nothing that follows would mean anything.
-fn answering(loaded: &Loaded) -> Result<()> {
-    if let Some(error) = loaded.repository.listing.errors.iter().find(|e| load::store_failed(e)) {
-        return Err(error.clone().into());
-    }
-    let of_snapshots =
-        loaded.snapshots.iter().flat_map(|s| s.findings.iter().chain(s.tablets.values().flat_map(|t| &t.findings)));
-    match loaded.findings.iter().chain(of_snapshots).find(|f| f.code == codes::STORE_FAILED.code) {
-        Some(f) => Err(Error::Read(recovery_core::ReadError {
-            object: f.object.clone(),
-            offset: f.offset.unwrap_or(0),
-            length: f.length.unwrap_or(0),
-            kind: std::io::ErrorKind::ConnectionAborted,
-            message: f.summary.clone(),
-        })),
-        None => Ok(()),
-    }
-}
-
 /// Level 3, 5 and 6.
 fn read_files(inspection: &mut Inspection, report: &mut ReportBuilder, cx: &Context) -> Result<()> {
     if cx.check == Check::Structure {
@@ -149,7 +135,7 @@ fn read_files(inspection: &mut Inspection, report: &mut ReportBuilder, cx: &Cont
         return Ok(());
     }
     let loaded = Arc::clone(&inspection.loaded);
-    let mut jobs = jobs(&loaded);
+    let mut jobs = jobs(&loaded, inspection.options.values);
     if let Some((n, t)) = cx.sample {
         let all = jobs.len();
         jobs.retain(|job| in_part(&job.file.entry.name, n, t));
@@ -161,17 +147,33 @@ fn read_files(inspection: &mut Inspection, report: &mut ReportBuilder, cx: &Cont
     cx.progress.begin("read", total);
     let done = cx.state_file.as_deref().map(state::Done::open).transpose()?;
     let source = loaded.repository.source.as_ref();
+    let stopped = std::sync::Mutex::new(None);
+    let first = || stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let states = parallel::map(cx, &jobs, |_, job| -> Result<FileState> {
-        if let Some(state) = done.as_ref().and_then(|d| d.get(&job.file.entry)) {
+        if first().is_some() {
+            // The store has failed already; it is not asked about every other file.
+            return Ok(FileState::default());
+        }
+        let known = done.as_ref().and_then(|d| d.get(&job.file.entry));
+        if let Some(state) = known.filter(|s| job.values.is_none() || s.values.is_some()) {
             cx.progress.advance(job.file.entry.size);
             return Ok(state);
         }
-        let state = files::check(source, job, cx)?;
+        let state = match files::check(source, job, cx) {
+            Ok(state) => state,
+            Err(e) => {
+                first().get_or_insert(e);
+                return Ok(FileState::default());
+            }
+        };
         if let Some(done) = &done {
             done.put(&job.file.entry, &state)?;
         }
         Ok(state)
     })?;
+    if let Some(error) = first().take() {
+        return Err(error);
+    }
     for (job, state) in jobs.into_iter().zip(states) {
         inspection.files.insert(job.file.entry.name, state?);
     }
@@ -187,8 +189,7 @@ pub fn in_part(name: &str, n: u64, t: u64) -> bool {
 }
 
 /// Every file of a tablet that was not read whole with its header. Largest first, so that the threads end together.
-fn jobs(loaded: &Loaded) -> Vec<Job> {
-    use crate::format::names::TabletFile;
+fn jobs(loaded: &Loaded, values: bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for dir in loaded.repository.listing.snapshots.values() {
         let snapshot = loaded.snapshots.iter().find(|s| s.label == dir.label);
@@ -199,7 +200,9 @@ fn jobs(loaded: &Loaded) -> Vec<Job> {
                     continue;
                 }
                 let segment = matches!(file.kind, TabletFile::Segment { .. } | TabletFile::Columns { .. });
-                jobs.push(Job { file: file.file.clone(), segment });
+                let of = snapshot.and_then(|s| s.tablets.get(&tablet.path)).filter(|_| values && segment);
+                let values = of.and_then(|t| schema_of(t, &file.kind));
+                jobs.push(Job { file: file.file.clone(), segment, values });
             }
         }
     }
@@ -207,6 +210,13 @@ fn jobs(loaded: &Loaded) -> Vec<Job> {
         b.file.entry.size.cmp(&a.file.entry.size).then_with(|| a.file.entry.name.cmp(&b.file.entry.name))
     });
     jobs
+}
+
+/// The schema a segment was written with.
+fn schema_of(tablet: &load::LoadedTablet, kind: &TabletFile) -> Option<Arc<TabletSchema>> {
+    let (TabletFile::Segment { rowset, .. } | TabletFile::Columns { rowset, .. }) = kind else { return None };
+    let own = tablet.tablet.rowsets.iter().find(|r| r.id == *rowset);
+    own.and_then(|r| r.schema.clone()).or_else(|| tablet.tablet.schema.clone())
 }
 
 /// Levels 1, 2 and 4, and what the bytes mean for them.

@@ -327,6 +327,9 @@ impl Judge<'_> {
         }
         let segment = state.segment.as_ref().filter(|_| !self.encrypted)?;
         self.inside(file, segment, rows, right, needed);
+        if let Some(values) = &state.values {
+            self.values(file, values, segment.rows, needed);
+        }
         segment.rows
     }
 
@@ -377,6 +380,7 @@ impl Judge<'_> {
             );
         }
         for lost in &segment.lost_columns {
+            let lost = &self.named(lost);
             self.fates.insert(name.clone(), Fate::Damaged);
             self.verdict.lost(0, format!("{}: {lost}", file.file.base));
             self.push(Finding::new(&codes::PAGE_DAMAGED, severity, name.clone()).summary(lost.clone()));
@@ -388,7 +392,7 @@ impl Judge<'_> {
                 format!(", rows {first} to {}", first.saturating_add(n.saturating_sub(1)))
             });
             let origin = if right { "; the MD5 is right, so the replica was damaged before the backup" } else { "" };
-            let summary = format!("{}{place}: page CRC is wrong{origin}", page.what);
+            let summary = format!("{}{place}: page CRC is wrong{origin}", self.named(&page.what));
             if needed {
                 self.verdict.lost(count, format!("{}: {summary}", file.file.base));
             }
@@ -404,6 +408,47 @@ impl Judge<'_> {
                 .effect(count, page.size),
             );
         }
+    }
+
+    /// Level 7.
+    fn values(&mut self, file: &TabletEntry, values: &super::files::Values, rows: Option<u64>, needed: bool) {
+        let name = &file.file.entry.name;
+        let severity = if needed { Severity::Lost } else { Severity::Suspect };
+        for (column, why) in &values.faults {
+            self.fates.insert(name.clone(), Fate::Damaged);
+            let summary = format!("column {column:?}: {why}");
+            if needed {
+                self.verdict.lost(rows.unwrap_or(0), format!("{}: {summary}", file.file.base));
+            }
+            self.push(
+                Finding::new(&codes::VALUES_DAMAGED, severity, name.clone())
+                    .summary(summary)
+                    .effect(rows.unwrap_or(0), 0),
+            );
+        }
+        if values.unsorted > 0 {
+            self.push(
+                Finding::new(&codes::UNSORTED, Severity::Damaged, name.clone())
+                    .summary(format!("{} rows have a smaller key than the row before", values.unsorted)),
+            );
+        }
+        if !values.unknown.is_empty() {
+            self.push(
+                Finding::new(&codes::NOT_DECODED, Severity::Note, name.clone())
+                    .summary(format!("columns {} were not decoded: their pages verify", values.unknown.join(", "))),
+            );
+        }
+    }
+
+    /// Names a column that is told by its unique id.
+    fn named(&self, text: &str) -> String {
+        let parts = text.strip_prefix("column ").and_then(|t| t.split_once(','));
+        let Some((id, rest)) = parts.and_then(|(id, rest)| Some((id.parse::<i64>().ok()?, rest))) else {
+            return text.to_owned();
+        };
+        let own = self.loaded.tablet.rowsets.iter().filter_map(|r| r.schema.as_ref());
+        let mut columns = self.loaded.tablet.schema.iter().chain(own).flat_map(|s| &s.columns);
+        columns.find(|c| c.unique_id == id).map_or_else(|| text.to_owned(), |c| format!("column {:?},{rest}", c.name))
     }
 
     fn manifest(&mut self, named: &BTreeSet<String>) {

@@ -1,5 +1,6 @@
 //! What a repository holds, independent of how it was written.
 
+pub mod meta_schema;
 pub mod repository;
 pub mod schema;
 pub mod table;

@@ -144,6 +144,8 @@ macro_rules! types {
 }
 
 types! {
+    /// A type this release does not know; the column is named when it is asked for.
+    Unknown = -1, "UNKNOWN";
     /// 1 byte, signed.
     TinyInt = 1, "TINYINT";
     /// 1 byte, unsigned (inside the engine only).
@@ -247,6 +249,8 @@ pub struct Column {
     pub is_auto_increment: bool,
     /// Element, key and value, or fields.
     pub children: Vec<Column>,
+    /// The type's name, where it is not known here.
+    pub unknown_type: Option<String>,
 }
 
 impl Column {
@@ -270,6 +274,7 @@ impl Column {
             is_bloom_filter: false,
             is_auto_increment: false,
             children: Vec::new(),
+            unknown_type: None,
         }
     }
 }

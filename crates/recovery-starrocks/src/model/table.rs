@@ -344,6 +344,7 @@ pub fn physical_type(c: &Column, depth: usize) -> String {
                 |c: &Column| format!("{} {}", recovery_core::names::sql_name(&c.name), physical_type(c, depth + 1));
             format!("STRUCT<{}>", c.children.iter().map(field).collect::<Vec<_>>().join(", "))
         }
+        ColumnType::Unknown => c.unknown_type.clone().unwrap_or_else(|| "?".to_owned()),
         ColumnType::DateV1 | ColumnType::Date => "DATE".to_owned(),
         ColumnType::DatetimeV1 | ColumnType::Datetime => "DATETIME".to_owned(),
         ColumnType::Object => "BITMAP".to_owned(),

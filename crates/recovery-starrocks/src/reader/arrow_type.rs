@@ -47,6 +47,13 @@ pub fn data_type(column: &Column, depth: u32) -> Result<DataType> {
     let decimal = |most: u8| (column.precision.unwrap_or(most).clamp(1, most), column.scale.unwrap_or(0).min(most));
     let scale = |s: u8| i8::try_from(s).unwrap_or(0);
     Ok(match column.kind {
+        T::Unknown => {
+            let kind = column.unknown_type.as_deref().unwrap_or("?");
+            return Err(Error::unsupported(format!(
+                "column {:?} of type {kind} (--columns reads the others)",
+                column.name
+            )));
+        }
         T::TinyInt => DataType::Int8,
         T::SmallInt => DataType::Int16,
         T::Int => DataType::Int32,

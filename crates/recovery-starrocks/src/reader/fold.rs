@@ -88,7 +88,10 @@ pub(super) fn fold(column: &Column, array: &ArrayRef, groups: &Groups) -> Result
         Aggregation::PercentileUnion => {
             objects(column, array, groups, Percentile::decode, Percentile::union, Percentile::encode)
         }
-        Aggregation::Other(name) => Err(Error::unsupported(format!("column {:?}: aggregation {name}", column.name))),
+        Aggregation::Other(name) => Err(Error::unsupported(format!(
+            "column {:?} with the aggregation {name} (--columns reads the others)",
+            column.name
+        ))),
     }
 }
 
@@ -132,6 +135,11 @@ fn sum(column: &Column, array: &ArrayRef, groups: &Groups) -> Result<ArrayRef> {
         DataType::Float32 => add::<Float32Type>(array, groups, |a, b| a + b),
         DataType::Float64 => add::<Float64Type>(array, groups, |a, b| a + b),
         DataType::Decimal128(..) => add::<Decimal128Type>(array, groups, i128::wrapping_add),
+        // LARGEINT has 128 bits in the engine, whatever holds it here.
+        DataType::Decimal256(..) if column.kind == crate::model::ColumnType::LargeInt => {
+            let narrow = |v: i256| i128::from_le_bytes(*v.to_le_bytes().first_chunk().unwrap_or(&[0; 16]));
+            add::<Decimal256Type>(array, groups, |a, b| i256::from_i128(narrow(a).wrapping_add(narrow(b))))
+        }
         DataType::Decimal256(..) => add::<Decimal256Type>(array, groups, i256::wrapping_add),
         other => return Err(Error::unsupported(format!("column {:?}: SUM of {other}", column.name))),
     })

@@ -188,6 +188,21 @@ impl LoadedSnapshot {
         tables.iter().find(|t| t.name == name).or_else(|| tables.iter().find(|t| t.id == id && id != 0))
     }
 
+    /// A schema from the tablet headers of a table's index, else from `__meta`.
+    #[must_use]
+    pub fn any_schema(&self, table: i64, index: Option<i64>) -> Option<Arc<TabletSchema>> {
+        self.header_schema(table, index).or_else(|| self.meta_schema(table, index).map(Arc::new))
+    }
+
+    /// The schema of a table's index (its base without one) from `__meta`.
+    fn meta_schema(&self, table: i64, index: Option<i64>) -> Option<TabletSchema> {
+        let meta = self.meta.as_ref()?;
+        let index = index.or_else(|| meta.tables.iter().find(|t| t.id == table).map(|t| t.base_index))?;
+        let trees = meta.meta.tree.get("tblNameMap")?.as_object()?;
+        let tree = trees.values().find(|t| t.get("id").and_then(serde_json::Value::as_i64) == Some(table))?;
+        crate::model::meta_schema::index_schema(tree, index)
+    }
+
     /// A schema from the tablet headers of a table's index.
     #[must_use]
     pub fn header_schema(&self, table: i64, index: Option<i64>) -> Option<Arc<TabletSchema>> {
@@ -213,7 +228,7 @@ impl LoadedSnapshot {
 ///
 /// # Errors
 ///
-/// When the caller asked to stop.
+/// When the caller asked to stop, or the store stopped answering.
 pub fn load(repository: Repository, cx: &Context) -> Result<Loaded> {
     let mut findings = Vec::new();
     let repo_info = repo_info(&repository, cx, &mut findings);
@@ -224,7 +239,28 @@ pub fn load(repository: Repository, cx: &Context) -> Result<Loaded> {
     }
     info::complete(&mut snapshots, &repository, cx);
     let snapshots = snapshots.into_iter().map(Arc::new).collect();
-    Ok(Loaded { repository, repo_info, snapshots, findings })
+    let loaded = Loaded { repository, repo_info, snapshots, findings };
+    answering(&loaded)?;
+    Ok(loaded)
+}
+
+/// Stops when the store failed while definitions were read: nothing that follows would mean anything.
+fn answering(loaded: &Loaded) -> Result<()> {
+    if let Some(error) = loaded.repository.listing.errors.iter().find(|e| store_failed(e)) {
+        return Err(error.clone().into());
+    }
+    let of_snapshots =
+        loaded.snapshots.iter().flat_map(|s| s.findings.iter().chain(s.tablets.values().flat_map(|t| &t.findings)));
+    match loaded.findings.iter().chain(of_snapshots).find(|f| f.code == codes::STORE_FAILED.code) {
+        Some(f) => Err(recovery_core::Error::Read(ReadError {
+            object: f.object.clone(),
+            offset: f.offset.unwrap_or(0),
+            length: f.length.unwrap_or(0),
+            kind: std::io::ErrorKind::ConnectionAborted,
+            message: f.summary.clone(),
+        })),
+        None => Ok(()),
+    }
 }
 
 /// Reads one label only: for commands that need no other.
@@ -319,12 +355,12 @@ fn share_schema(known: &mut BTreeMap<(i64, i64), Arc<TabletSchema>>, tablet: &mu
     }
 }
 
-/// A tablet without header takes the schema of a sibling in its index.
+/// A tablet without header takes the schema of a sibling in its index, else that of `__meta`.
 fn give_schemas(snapshot: &mut LoadedSnapshot) {
     let mut wanting = Vec::new();
     for (path, loaded) in &snapshot.tablets {
         if loaded.tablet.schema.is_none() {
-            wanting.push((*path, snapshot.header_schema(path.table, Some(path.index))));
+            wanting.push((*path, snapshot.any_schema(path.table, Some(path.index))));
         }
     }
     for (path, schema) in wanting {
@@ -361,12 +397,13 @@ fn read_named(source: &dyn Source, file: &Named, cx: &Context) -> (Result<Bytes,
     (bytes, checked)
 }
 
-/// Whether a store failed rather than a medium: the inspection then stops instead of blaming the repository.
+/// Whether a store or a permission failed rather than a medium: the inspection then stops instead of blaming the repository.
 pub(crate) fn store_failed(error: &ReadError) -> bool {
     use std::io::ErrorKind as K;
     matches!(
         error.kind,
-        K::ConnectionAborted
+        K::PermissionDenied
+            | K::ConnectionAborted
             | K::ConnectionRefused
             | K::ConnectionReset
             | K::NotConnected

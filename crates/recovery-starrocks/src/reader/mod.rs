@@ -24,6 +24,7 @@ mod sink;
 pub mod table;
 #[cfg(feature = "arrow")]
 pub mod text;
+pub mod watch;
 
 #[cfg(feature = "arrow")]
 pub use segment::{ReadOptions, Segment, SegmentRows};

@@ -225,6 +225,10 @@ impl List {
         let mut pieces: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.items.len()];
         let mut done = 0usize;
         let mut total = 0i32;
+        if n == 0 {
+            // A list of lists may have no inner list at all in a batch; its elements still have their type.
+            self.take_items(0, 0, &offsets, &mut pieces, lost)?;
+        }
         // Sizes are read up to a page's end at a time, so that a lost page does not carry away its successors.
         while done < n {
             let mut parts = Vec::new();

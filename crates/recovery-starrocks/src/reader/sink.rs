@@ -50,6 +50,7 @@ impl Target {
         let own = Column { kind, children: Vec::new(), ..column.clone() };
         let data_type = || super::arrow_type::data_type(&own, 2);
         let (shape, convert) = match kind {
+            ColumnType::Unknown => return Err(Fault::unsupported("column type", 0, "a type that is not known here")),
             T::TinyInt | T::UnsignedTinyInt => (Shape::Fixed(1), Convert::Copy),
             T::SmallInt | T::UnsignedSmallInt => (Shape::Fixed(2), Convert::Copy),
             T::Int | T::UnsignedInt | T::Float => (Shape::Fixed(4), Convert::Copy),

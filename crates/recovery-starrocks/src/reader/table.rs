@@ -20,6 +20,7 @@ use roaring::RoaringBitmap;
 use super::expr::{Bound, Expr};
 use super::merge::{Merge, Piece, Stream};
 use super::segment::{ReadOptions, RowLoss, Segment, SegmentRows, fault_error};
+use super::watch::Watch;
 use super::{arrow_type, salvage};
 use crate::format::segment::{Fault, Why};
 use crate::model::schema::{DeletePredicate, KeysType, TabletSchema};
@@ -86,6 +87,8 @@ pub struct TabletInput {
     pub schema: Arc<TabletSchema>,
     /// Its rowsets.
     pub rowsets: Vec<RowsetInput>,
+    /// Notices when the store behind its files fails; files are opened [`over`](Watch::over) it.
+    pub watch: Arc<Watch>,
 }
 
 /// What a read gave up, or mended.
@@ -95,6 +98,8 @@ pub struct Losses {
     pub rows: Vec<RowLoss>,
     /// Files that are missing or cannot be opened, with the reason and the versions that stood in them.
     pub files: Vec<(String, String)>,
+    /// Files that are damaged without a row being lost, with what is wrong.
+    pub mended: Vec<(String, String)>,
     /// Segments that are not sorted by their key, and rows out of order.
     pub unsorted: Vec<(String, u64)>,
     /// Rows left out because a value of theirs was lost.
@@ -156,6 +161,7 @@ pub struct TabletReader {
     state: State,
     losses: Losses,
     keep_lost: bool,
+    watch: Arc<Watch>,
     failed: bool,
 }
 
@@ -278,6 +284,13 @@ impl TabletReader {
     /// When a segment is missing or damaged (unless salvaging), a name of the selection does not exist, or the tablet
     /// uses something not supported.
     pub fn open(tablet: &TabletInput, selection: &Selection, options: ReadOptions) -> Result<Self> {
+        let opened = Self::start(tablet, selection, options);
+        // What a failing store did not give would pass for damage.
+        tablet.watch.check()?;
+        opened
+    }
+
+    fn start(tablet: &TabletInput, selection: &Selection, options: ReadOptions) -> Result<Self> {
         let schema = &*tablet.schema;
         let needed = needed_columns(tablet, selection)?;
         let project = selection.columns.iter().map(|c| {
@@ -333,7 +346,16 @@ impl TabletReader {
         } else {
             State::Chain { sources: cursors.into_iter(), current: None }
         };
-        Ok(Self { output, project, filter, state, losses, keep_lost: selection.keep_lost, failed: false })
+        Ok(Self {
+            output,
+            project,
+            filter,
+            state,
+            losses,
+            keep_lost: selection.keep_lost,
+            watch: Arc::clone(&tablet.watch),
+            failed: false,
+        })
     }
 
     /// Schema of the batches.
@@ -380,8 +402,14 @@ impl TabletReader {
     ///
     /// # Errors
     ///
-    /// The first damage met, unless salvaging.
+    /// The first damage met, unless salvaging; a store that fails.
     pub fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let next = self.advance();
+        self.watch.check()?;
+        next
+    }
+
+    fn advance(&mut self) -> Result<Option<RecordBatch>> {
         loop {
             let Some(Piece { mut batch, lost }) = self.next_piece()? else { return Ok(None) };
             if let Some(lost) = lost.filter(|l| !self.keep_lost && l.true_count() > 0) {
@@ -426,6 +454,63 @@ fn sort_key(schema: &TabletSchema) -> Vec<usize> {
     sorted.sort_unstable();
     // Another order of the same columns; anything else does not decide which rows are equal.
     if sorted == keys { sort } else { keys }
+}
+
+/// Checks that rows come in the order of their key, as the writer of a segment guarantees.
+pub(crate) struct KeyOrder {
+    /// Positions of the key's columns in the schema, in sort order.
+    pub(crate) columns: Vec<usize>,
+    converter: arrow::row::RowConverter,
+    last: Option<arrow::row::OwnedRow>,
+    /// Rows with a smaller key than the row before.
+    pub(crate) unsorted: u64,
+}
+
+impl KeyOrder {
+    /// For the key of a schema; none where it has no columns that can be compared.
+    pub(crate) fn of(schema: &TabletSchema) -> Result<Option<Self>> {
+        let columns = match schema.keys {
+            // A sort key of its own decides the order there.
+            KeysType::Primary | KeysType::Duplicate if !schema.sort_key.is_empty() => {
+                schema.sort_key.iter().map(|i| *i as usize).collect()
+            }
+            _ => sort_key(schema),
+        };
+        let mut fields = Vec::new();
+        for i in &columns {
+            let Some(column) = schema.columns.get(*i) else { return Ok(None) };
+            if column.kind == crate::model::ColumnType::Unknown {
+                return Ok(None);
+            }
+            let kind = arrow_type::data_type(column, 2)?;
+            if kind.is_nested() {
+                return Ok(None);
+            }
+            fields.push(arrow::row::SortField::new(kind));
+        }
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        let converter = arrow::row::RowConverter::new(fields).map_err(internal)?;
+        Ok(Some(Self { columns, converter, last: None, unsorted: 0 }))
+    }
+
+    /// Looks at the key columns of the next batch.
+    pub(crate) fn see(&mut self, columns: &[arrow::array::ArrayRef]) -> Result<()> {
+        let rows = self.converter.convert_columns(columns).map_err(internal)?;
+        let mut before = self.last.as_ref().map(arrow::row::OwnedRow::row);
+        let mut unsorted = 0u64;
+        for row in &rows {
+            if before.is_some_and(|b| row < b) {
+                unsorted = unsorted.saturating_add(1);
+            }
+            before = Some(row);
+        }
+        let last = before.map(|r| r.owned());
+        self.unsorted = self.unsorted.saturating_add(unsorted);
+        self.last = last;
+        Ok(())
+    }
 }
 
 /// Columns to read: what is selected, what conditions need, and the whole key where rows are merged.
@@ -480,7 +565,10 @@ fn schema_of(rowset: &RowsetInput, schema: &TabletSchema) -> TabletSchema {
     let Some(own) = &rowset.schema else { return schema.clone() };
     let mut stored = schema.clone();
     for column in &mut stored.columns {
-        if let Some(then) = own.columns.iter().find(|c| c.unique_id == column.unique_id) {
+        // Without unique ids (a schema from an old `__meta`) the two are one schema.
+        let same =
+            |c: &&crate::model::Column| c.unique_id == column.unique_id && (c.unique_id >= 0 || c.name == column.name);
+        if let Some(then) = own.columns.iter().find(same) {
             let now = std::mem::replace(column, then.clone());
             column.name = now.name;
             column.default_value = now.default_value;
@@ -510,6 +598,18 @@ fn open_segment(
     }
 }
 
+/// A schema without unique ids takes those of the segment, column by column.
+fn by_position(schema: &TabletSchema, segment: &Segment) -> Option<TabletSchema> {
+    if schema.columns.iter().any(|c| c.unique_id >= 0) {
+        return None;
+    }
+    let mut out = schema.clone();
+    for (column, meta) in out.columns.iter_mut().zip(&segment.footer().columns) {
+        column.unique_id = i64::from(meta.unique_id);
+    }
+    Some(out)
+}
+
 fn cursor(
     input: &SegmentInput,
     rowset: &RowsetInput,
@@ -520,6 +620,8 @@ fn cursor(
 ) -> Result<SegmentCursor> {
     let blob = input.blob.as_ref().ok_or_else(|| missing(&input.name))?;
     let base = open_segment(blob, rowset, schema, options.salvage)?;
+    let by_place = by_position(schema, &base);
+    let schema = by_place.as_ref().unwrap_or(schema);
     // Which file holds which of the columns: 0 is the segment itself.
     let mut owners: Vec<(Arc<Segment>, Vec<usize>)> = vec![(Arc::clone(&base), Vec::new())];
     let mut groups: Vec<&ColumnGroup> = input.groups.iter().collect();

@@ -119,7 +119,8 @@ fn plain(out: &mut dyn Write, array: &dyn Array, row: usize) -> io::Result<bool>
         DataType::UInt16 => number!(UInt16Type),
         DataType::UInt32 => number!(UInt32Type),
         DataType::UInt64 => number!(UInt64Type),
-        DataType::Float32 => number!(Float32Type),
+        // Widened, as in JSON: the shortest text of a FLOAT is another number to whoever reads it as DOUBLE.
+        DataType::Float32 => write!(out, "{}", f64::from(array.as_primitive::<Float32Type>().value(row)))?,
         DataType::Float64 => number!(Float64Type),
         DataType::Boolean => write!(out, "{}", array.as_boolean().value(row))?,
         DataType::Date32 => date(out, i64::from(array.as_primitive::<Date32Type>().value(row)))?,

@@ -411,18 +411,28 @@ fn chain<'a>(
     }
     // Of rowsets that begin at one version the widest is the compacted one.
     sorted.sort_by_key(|r| (start(r), std::cmp::Reverse(end(r))));
+    // How far a path of adjoining rowsets leads from each version (`VersionGraph::capture_consistent_versions`); of
+    // equally good paths the one of wider rowsets.
+    let mut best: BTreeMap<i64, (i64, usize)> = BTreeMap::new();
+    for (i, r) in sorted.iter().enumerate().rev().filter(|(_, r)| end(r) >= start(r)) {
+        let behind = end(r).saturating_add(1);
+        let reach = best.get(&behind).map_or(end(r), |b| b.0);
+        // Rowsets of one start come narrowest first here, so an equal reach goes to the wider one.
+        if best.get(&start(r)).is_none_or(|b| reach >= b.0) {
+            best.insert(start(r), (reach, i));
+        }
+    }
     let mut out: Vec<&RowsetMetaPb> = Vec::new();
     let mut next = sorted.first().map_or(0, |r| start(r).min(0));
     let mut gap = None;
     let mut reached = None;
-    for r in sorted {
-        if end(r) < next {
-            continue;
-        }
-        if start(r) > next && gap.is_none() {
+    // Versions are never read twice: a rowset that reaches back over what is taken already is passed over.
+    while let Some((at, (_, i))) = best.range(next..).next() {
+        if *at > next && gap.is_none() {
             gap = Some(next);
             reached = Some(next.saturating_sub(1));
         }
+        let Some(r) = sorted.get(*i) else { break };
         out.push(r);
         next = end(r).saturating_add(1);
     }
