@@ -7,7 +7,7 @@ use crate::engine::refuse_if_locked;
 use crate::format::current;
 use crate::inspect::gather::record_limit;
 use crate::plan::{BlobArgs, WalArgs};
-use crate::rewrite::{self, MemtableArgs, TableArgs};
+use crate::rewrite::{self, MemtableArgs, MergedArgs, TableArgs};
 use crate::writer::manifest::{self, NewVersion};
 use crate::writer::wal;
 
@@ -53,6 +53,12 @@ fn write(sources: &Sources, plan: &Plan, step: &WriteStep, out: &mut dyn Output,
             let args: TableArgs = args(step)?;
             let blob = open(sources, args.source, &args.object)?;
             let done = rewrite::table(&blob, &args, cx, &mut std::io::BufWriter::new(out))?;
+            check_size(step, done.written.map_or(0, |w| w.size))
+        }
+        "merged" => {
+            let args: MergedArgs = args(step)?;
+            let mut open = |source: u16, object: &str| open(sources, source, object);
+            let done = rewrite::merged(&mut open, &args, cx, &mut std::io::BufWriter::new(out))?;
             check_size(step, done.written.map_or(0, |w| w.size))
         }
         "memtable" => {

@@ -22,13 +22,13 @@ struct Side {
     key: Vec<u8>,
 }
 
-fn open(g: &Gathered, table: &LiveTable, cx: &Context) -> Result<Option<Side>, Error> {
+fn open(g: &Gathered, order: &KeyOrder, table: &LiveTable, cx: &Context) -> Result<Option<Side>, Error> {
     let Some(item) = table.on_disk.and_then(|n| g.item(FileKind::Table, n)) else { return Ok(None) };
     let blob = g.source.open(&item.entry)?;
     let options = TableOptions {
         global_seqno: table.global_seqno.map(SequenceNumber),
         block_limit: record_limit(cx),
-        ..TableOptions::default()
+        timestamp_size: order.timestamp_size(),
     };
     let (scan, tombstones) = if table.damaged {
         let Ok(salvaged) = crate::salvage::Salvaged::run(&Arc::clone(&blob), &options, None, cx) else {
@@ -89,7 +89,7 @@ pub(crate) fn compare(
     b: &LiveTable,
     cx: &Context,
 ) -> Result<Age, Error> {
-    let (Some(mut a), Some(mut b)) = (open(g, a, cx)?, open(g, b, cx)?) else { return Ok(Age::Free) };
+    let (Some(mut a), Some(mut b)) = (open(g, order, a, cx)?, open(g, order, b, cx)?) else { return Ok(Age::Free) };
     let (mut first, mut second, mut common, mut same) = (true, true, 0u64, 0u64);
     let mut have_a = a.group(order, true)?;
     let mut have_b = b.group(order, true)?;

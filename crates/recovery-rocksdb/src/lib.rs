@@ -83,6 +83,7 @@ mod apply;
 pub mod cli;
 mod compare;
 mod engine;
+mod merging;
 mod plan;
 mod rewrite;
 

@@ -30,6 +30,19 @@ pub enum Age {
     Same,
 }
 
+impl Age {
+    /// The age of two groups, from the ages of their members.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Free | Self::Same, age) | (age, Self::Free | Self::Same) => age,
+            (Self::First, Self::First) => Self::First,
+            (Self::Second, Self::Second) => Self::Second,
+            _ => Self::Mixed,
+        }
+    }
+}
+
 /// Looks into two tables when their sequence numbers do not decide; may read both.
 pub type Compare<'a> = dyn Fn(&LiveTable, &LiveTable) -> Result<Age, Error> + 'a;
 

@@ -13,11 +13,12 @@ use crate::format::key::KeyOrder;
 use crate::format::version_edit::custom;
 use crate::inspect::gather::{CurrentState, Item, record_limit};
 use crate::inspect::{self, Inspection};
+use crate::merging;
 use crate::placement::{self, Age, Placement};
 use crate::reader::blob::BlobItem;
 use crate::reader::log::EndKind;
 use crate::rewrite::{self, BadBlobs, MemtableArgs, TableArgs};
-use crate::witness::{Class, LiveTable, ResolvedFamily};
+use crate::witness::{Class, LiveTable, ResolvedFamily, pad_timestamp, strip_timestamp};
 use crate::writer::manifest::{NewBlob, NewFamily, NewTable, NewVersion};
 use crate::writer::wal::{self as wal_writer, Keep};
 
@@ -87,16 +88,16 @@ struct Builder<'a> {
     source: u16,
 }
 
-type Inputs = Vec<(u16, String)>;
+pub(crate) type Inputs = Vec<(u16, String)>;
 
 /// A table of the result: where its bytes come from and what a MANIFEST says of it.
-struct Made {
-    table: LiveTable,
-    step: Step,
-    lost: u64,
-    lost_tombstones: Option<u64>,
-    lost_blobs: u64,
-    inputs: Inputs,
+pub(crate) struct Made {
+    pub(crate) table: LiveTable,
+    pub(crate) step: Step,
+    pub(crate) lost: u64,
+    pub(crate) lost_tombstones: Option<u64>,
+    pub(crate) lost_blobs: u64,
+    pub(crate) inputs: Inputs,
 }
 
 impl Builder<'_> {
@@ -185,8 +186,8 @@ impl Builder<'_> {
         };
         let mut lost_tables = Vec::new();
         for family in r.families.values() {
-            let made = self.tables(family, &bad_blobs, &mut lost_tables)?;
-            let new = self.family(family, &made, plan)?;
+            let mut made = self.tables(family, &bad_blobs, &mut lost_tables)?;
+            let new = self.family(family, &mut made, &bad_blobs, plan)?;
             for m in made {
                 self.losses_of(&m, plan);
                 inputs.extend(m.inputs);
@@ -341,7 +342,7 @@ impl Builder<'_> {
             return Ok(None);
         };
         let mut new = table.clone();
-        describe(&mut new, &written);
+        describe(&mut new, &written, family.order.as_ref());
         new.oldest_blob = done.oldest_blob;
         let args = serde_json::to_value(&args).map_err(|e| Error::Internal(e.to_string()))?;
         let step =
@@ -365,7 +366,7 @@ impl Builder<'_> {
             return Ok(None);
         };
         let mut new = table.clone();
-        describe(&mut new, &written);
+        describe(&mut new, &written, family.order.as_ref());
         let to = file_name::table(table.number);
         let value = serde_json::to_value(&args).map_err(|e| Error::Internal(e.to_string()))?;
         let step = Step::Write(WriteStep {
@@ -384,17 +385,29 @@ impl Builder<'_> {
         self.sources.get(source).ok_or_else(missing)?.open_name(object)?.ok_or_else(missing)
     }
 
-    fn family(&self, family: &ResolvedFamily, made: &[Made], plan: &mut Plan) -> Result<NewFamily> {
-        let tables: Vec<&LiveTable> = made.iter().map(|m| &m.table).collect();
+    fn family(
+        &self,
+        family: &ResolvedFamily,
+        made: &mut Vec<Made>,
+        bad: &BadBlobs,
+        plan: &mut Plan,
+    ) -> Result<NewFamily> {
         let order = family.order.as_ref();
         let g = &self.i.gathered;
-        let compare = |a: &LiveTable, b: &LiveTable| match order {
-            Some(order) => crate::compare::compare(g, order, self.on_disk(family, a), self.on_disk(family, b), self.cx),
-            None => Ok(Age::Mixed),
+        // What a merged table was made of: it is as old as they are.
+        let mut parts: BTreeMap<u64, Vec<LiveTable>> = BTreeMap::new();
+        let placement = loop {
+            let tables: Vec<&LiveTable> = made.iter().map(|m| &m.table).collect();
+            let placement = self.place(family, &tables, &parts)?;
+            if order.is_none() || !merging::possible(&placement, made) {
+                check(order, family, &tables, &placement)?;
+                break placement;
+            }
+            let source = merging::Merging { i: self.i, sources: self.sources, family, bad, cx: self.cx };
+            source.merge(&placement, made, &mut parts)?;
+            plan.next.push(format!("tables of family {} whose ages interleave were merged", family.shown()));
         };
-        let trusted = self.i.resolved.trust != crate::witness::Trust::None;
-        let placement = placement::place(order, &family.shown(), &tables, family.levels, trusted, &compare)?;
-        check(order, family, &tables, &placement)?;
+        let tables: Vec<&LiveTable> = made.iter().map(|m| &m.table).collect();
         if !placement.kept && !tables.is_empty() {
             plan.next.push(format!("levels of family {} were worked out anew", family.shown()));
         }
@@ -410,13 +423,40 @@ impl Builder<'_> {
             blobs: self.blobs(family),
         };
         if new.persist_timestamps.is_none() && order.is_some_and(|o| o.timestamp_size() > 0) {
-            new.persist_timestamps = Some("01".to_owned());
+            let options =
+                g.newest_options().and_then(|o| o.family(&family.shown())?.get("persist_user_defined_timestamps"));
+            let stripped = tables.iter().any(|t| t.stripped) || options == Some("false");
+            new.persist_timestamps = Some(if stripped { "00" } else { "01" }.to_owned());
         }
         for table in tables {
             let Some(place) = placement.places.get(&table.number) else { continue };
-            new.tables.push(new_table(table, place.level, place.epoch));
+            new.tables.push(new_table(table, order, place.level, place.epoch));
         }
         Ok(new)
+    }
+
+    fn place(
+        &self,
+        family: &ResolvedFamily,
+        tables: &[&LiveTable],
+        parts: &BTreeMap<u64, Vec<LiveTable>>,
+    ) -> Result<Placement> {
+        let order = family.order.as_ref();
+        let of = |t: &LiveTable| parts.get(&t.number).cloned().unwrap_or_else(|| vec![self.on_disk(family, t).clone()]);
+        let compare = |a: &LiveTable, b: &LiveTable| {
+            let Some(order) = order else { return Ok(Age::Mixed) };
+            let mut age = Age::Free;
+            for a in of(a) {
+                for b in of(b) {
+                    if placement::overlap(order, &a, &b) {
+                        age = age.and(crate::compare::compare(&self.i.gathered, order, &a, &b, self.cx)?);
+                    }
+                }
+            }
+            Ok(age)
+        };
+        let trusted = self.i.resolved.trust != crate::witness::Trust::None;
+        placement::place(order, &family.shown(), tables, family.levels, trusted, &compare)
     }
 
     /// The table as the source has it, for reading.
@@ -632,9 +672,12 @@ impl Builder<'_> {
 }
 
 /// Takes over what a newly written file is.
-fn describe(table: &mut LiveTable, written: &crate::writer::WrittenTable) {
+pub(crate) fn describe(table: &mut LiveTable, written: &crate::writer::WrittenTable, order: Option<&KeyOrder>) {
     let s = &written.summary;
-    let key = |k: &Option<crate::format::InternalKey>| k.as_ref().map(|k| k.as_bytes().to_vec()).unwrap_or_default();
+    let size = if table.stripped { order.map_or(0, KeyOrder::timestamp_size) } else { 0 };
+    let key = |k: &Option<crate::format::InternalKey>| {
+        k.as_ref().map(|k| pad_timestamp(k.as_bytes(), size)).unwrap_or_default()
+    };
     table.size = written.size;
     table.smallest = key(&s.smallest);
     table.largest = key(&s.largest);
@@ -656,23 +699,28 @@ fn current_step(manifest: u64) -> Step {
     Step::Write(WriteStep { to: "CURRENT".to_owned(), what: "current".to_owned(), size, args, mode: None, last: true })
 }
 
-fn new_table(table: &LiveTable, level: u32, epoch: u64) -> NewTable {
+fn new_table(table: &LiveTable, order: Option<&KeyOrder>, level: u32, epoch: u64) -> NewTable {
+    let size = if table.stripped { order.map_or(0, KeyOrder::timestamp_size) } else { 0 };
     let keep = |tag: u32| !matches!(tag, custom::EPOCH | custom::OLDEST_BLOB | custom::PATH_ID);
     let custom = table
         .entry
         .as_ref()
         .map(|e| e.custom.iter().filter(|(t, _)| keep(*t)).map(|(t, v)| (*t, recovery_core::hex(v))).collect());
+    let mut custom: Vec<(u32, String)> = custom.unwrap_or_default();
+    if table.stripped && !custom.iter().any(|(t, _)| *t == custom::TIMESTAMPS_PERSISTED) {
+        custom.push((custom::TIMESTAMPS_PERSISTED, "00".to_owned()));
+    }
     NewTable {
         number: table.number,
         level,
         epoch,
         size: table.size,
-        smallest: recovery_core::hex(&table.smallest),
-        largest: recovery_core::hex(&table.largest),
+        smallest: recovery_core::hex(&strip_timestamp(&table.smallest, size)),
+        largest: recovery_core::hex(&strip_timestamp(&table.largest, size)),
         smallest_seqno: table.seqnos.0,
         largest_seqno: table.seqnos.1,
         oldest_blob: table.oldest_blob,
-        custom: custom.unwrap_or_default(),
+        custom,
     }
 }
 

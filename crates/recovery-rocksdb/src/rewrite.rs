@@ -146,6 +146,23 @@ pub(crate) struct Rewritten {
     pub(crate) oldest_blob: Option<u64>,
 }
 
+impl Rewritten {
+    /// Whether an entry goes into the new table: not when its value in a blob file is gone.
+    fn keeps(&mut self, args: &TableArgs, key: &[u8], value: &[u8]) -> bool {
+        if ParsedKey::parse(key).is_some_and(|k| k.value_type == ValueType::BlobIndex) {
+            match place(value) {
+                Some((number, offset, size)) if args.bad_blobs.lost(number, offset, size) => {
+                    self.dropped = self.dropped.saturating_add(1);
+                    return false;
+                }
+                Some((number, ..)) => self.oldest_blob = Some(self.oldest_blob.map_or(number, |n| n.min(number))),
+                None => {}
+            }
+        }
+        true
+    }
+}
+
 /// The order to write in. The entries come in the order of the file; where the comparator is unknown, that order is
 /// taken as it is and nothing is compared.
 fn order_of(args: &TableArgs) -> (KeyOrder, bool) {
@@ -180,14 +197,14 @@ pub(crate) fn table(blob: &Arc<dyn Blob>, args: &TableArgs, cx: &Context, out: &
             format!("{}: its range tombstones would have to be put in the order of an unknown comparator", args.object),
         ));
     }
+    let order = if salvaged.is_stripped() { order.of_stripped_keys() } else { order };
     let failed = |e: std::io::Error| Error::write(&args.object, "write salvaged table", e);
     let mut properties = salvaged.properties.clone().unwrap_or_default();
     properties.family_id = Some(args.family);
     properties.family_name = Some(args.name.clone());
     properties.comparator = args.comparator.clone().or(properties.comparator);
-    let named = properties.compression.as_deref();
-    let compression =
-        (0..=7).filter_map(Compression::from_byte).find(|c| Some(c.name()) == named).unwrap_or(Compression::None);
+    properties.timestamps_persisted = salvaged.is_stripped().then_some(false);
+    let compression = compression_of(&properties);
     let writer_options = WriterOptions { compression, order, properties, ..WriterOptions::default() };
     let mut writer = TableWriter::new(out, writer_options);
     let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
@@ -197,15 +214,8 @@ pub(crate) fn table(blob: &Arc<dyn Blob>, args: &TableArgs, cx: &Context, out: &
         if steps.is_multiple_of(65_536) {
             cx.cancelled()?;
         }
-        if ParsedKey::parse(scan.key()).is_some_and(|k| k.value_type == ValueType::BlobIndex) {
-            match place(scan.value()) {
-                Some((number, offset, size)) if args.bad_blobs.lost(number, offset, size) => {
-                    result.dropped = result.dropped.saturating_add(1);
-                    continue;
-                }
-                Some((number, ..)) => result.oldest_blob = Some(result.oldest_blob.map_or(number, |n| n.min(number))),
-                None => {}
-            }
+        if !result.keeps(args, scan.key(), scan.value()) {
+            continue;
         }
         writer.add(scan.key(), scan.value()).map_err(failed)?;
         kept = kept.saturating_add(1);
@@ -217,6 +227,112 @@ pub(crate) fn table(blob: &Arc<dyn Blob>, args: &TableArgs, cx: &Context, out: &
         result.written = Some(writer.finish().map_err(failed)?);
     }
     Ok(result)
+}
+
+/// Arguments of a step that makes one table of several that no order of tables could hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MergedArgs {
+    pub(crate) tables: Vec<TableArgs>,
+}
+
+/// Writes the good entries of several tables of one family as one table: every version, in order.
+///
+/// # Errors
+///
+/// A refusal when two tables hold different values under one key and sequence number; when nothing of one of them can
+/// be read, or `out` fails.
+pub(crate) fn merged(
+    open: &mut dyn FnMut(u16, &str) -> Result<Arc<dyn Blob>>,
+    args: &MergedArgs,
+    cx: &Context,
+    out: &mut dyn Write,
+) -> Result<Rewritten> {
+    let Some(first) = args.tables.first() else { return Err(Error::Usage("plan: nothing to merge".to_owned())) };
+    let (order, known) = order_of(first);
+    if !known {
+        let message =
+            format!("{}: its tables would have to be merged in the order of an unknown comparator", first.name);
+        return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
+    }
+    let (mut sources, mut tombstones, mut properties, mut stripped) = (Vec::new(), Vec::new(), None, Vec::new());
+    for table in &args.tables {
+        let options = TableOptions {
+            global_seqno: table.global_seqno.map(SequenceNumber),
+            block_limit: record_limit(cx),
+            ..TableOptions::default()
+        };
+        let salvaged = Salvaged::run(&open(table.source, &table.object)?, &options, Some(&order), cx)?;
+        properties = properties.or_else(|| salvaged.properties.clone());
+        stripped.push(salvaged.is_stripped());
+        for tombstone in &salvaged.tombstones {
+            if !tombstones.contains(tombstone) {
+                tombstones.push(tombstone.clone());
+            }
+        }
+        let mut scan = salvaged.scan_for_rewrite();
+        if scan.advance()? {
+            sources.push((scan, table));
+        }
+    }
+    if stripped.iter().any(|s| Some(s) != stripped.first()) {
+        let message = format!("{}: some of the tables to merge hold timestamps and some do not", first.name);
+        return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
+    }
+    let order = if stripped.first() == Some(&true) { order.of_stripped_keys() } else { order };
+    let failed = |e: std::io::Error| Error::write(&first.object, "write merged table", e);
+    let mut properties = properties.unwrap_or_default();
+    properties.family_id = Some(first.family);
+    properties.family_name = Some(first.name.clone());
+    properties.comparator = first.comparator.clone().or(properties.comparator);
+    properties.timestamps_persisted = (stripped.first() == Some(&true)).then_some(false);
+    let compression = compression_of(&properties);
+    let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
+    let mut writer = TableWriter::new(out, options);
+    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
+    let (mut last, mut kept, mut steps): (Option<(Vec<u8>, Vec<u8>)>, u64, u64) = (None, 0, 0);
+    while let Some(at) = least(&sources, &order) {
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(65_536) {
+            cx.cancelled()?;
+        }
+        let Some((scan, table)) = sources.get_mut(at) else { break };
+        let again = last.as_ref().filter(|(key, _)| key.as_slice() == scan.key());
+        if let Some((_, value)) = again {
+            if value.as_slice() != scan.value() {
+                let message = format!(
+                    "{}: {} holds another value under the same key and sequence number as the table it would be merged with",
+                    first.name, table.object
+                );
+                return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
+            }
+        } else if result.keeps(table, scan.key(), scan.value()) {
+            writer.add(scan.key(), scan.value()).map_err(failed)?;
+            kept = kept.saturating_add(1);
+            last = Some((scan.key().to_vec(), scan.value().to_vec()));
+        }
+        if !scan.advance()? {
+            sources.remove(at);
+        }
+    }
+    for tombstone in &tombstones {
+        writer.add_tombstone(tombstone);
+    }
+    if kept > 0 || !tombstones.is_empty() {
+        result.written = Some(writer.finish().map_err(failed)?);
+    }
+    Ok(result)
+}
+
+/// The scan whose current key comes first.
+fn least(sources: &[(crate::reader::TableScan, &TableArgs)], order: &KeyOrder) -> Option<usize> {
+    let numbered = sources.iter().enumerate();
+    numbered.min_by(|(_, (a, _)), (_, (b, _))| order.compare_internal(a.key(), b.key())).map(|(i, _)| i)
+}
+
+fn compression_of(properties: &crate::format::TableProperties) -> Compression {
+    let named = properties.compression.as_deref();
+    (0..=7).filter_map(Compression::from_byte).find(|c| Some(c.name()) == named).unwrap_or(Compression::None)
 }
 
 /// File, offset and size of the value a blob index points to.

@@ -39,6 +39,8 @@ pub(super) fn source(engine: &dyn Recover, args: &ArgMatches, options: &OpenOpti
 /// How the directory is read, from the arguments of a verb.
 pub(super) fn open_options(args: &ArgMatches, cx: &Context) -> Result<dump::OpenOptions> {
     let mut options = dump::OpenOptions { salvage: cx.reading == Reading::Salvage, ..dump::OpenOptions::default() };
+    options.keys_only = args.try_get_one::<bool>("keys").ok().flatten().copied().unwrap_or(false);
+    options.scratch = Some(cx.scratch.clone().unwrap_or_else(std::env::temp_dir));
     options.behind_damage = args.get_one::<String>("wal").is_some_and(|mode| mode == "salvage");
     for text in args.get_many::<String>("name-family").into_iter().flatten() {
         let (id, name) = super::id_and_name(text)?;

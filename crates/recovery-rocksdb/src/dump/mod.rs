@@ -10,6 +10,7 @@ mod merge;
 mod open;
 mod operator;
 mod rows;
+mod spill;
 mod view;
 
 pub use json::JsonRows;

@@ -1,20 +1,24 @@
 //! From a directory to the views of its families: the version, its tables, and what its WALs add.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use recovery_core::{Blob, Check, Context, Error, Reason, Source};
 
+use crate::engine::EngineOptions;
 use crate::format::file_name::FileKind;
 use crate::format::key::{InternalKey, SequenceNumber, ValueType};
 use crate::format::write_batch::{DataKind, Record};
+use crate::inspect;
 use crate::inspect::gather::{self, Gathered};
 use crate::reader::wal::{self, Batch};
 use crate::reader::{TableOptions, TableReader, Tombstone};
 use crate::salvage::Salvaged;
-use crate::witness::{self, LiveTable, Resolved, ResolvedFamily, Trust};
+use crate::witness::{LiveTable, Resolved, ResolvedFamily, Trust};
 
 use super::operator::MergeOperator;
+use super::spill::Spill;
 use super::view::{BlobSet, FamilyView, ViewTable};
 
 /// How a directory is read.
@@ -27,6 +31,11 @@ pub struct OpenOptions {
     pub salvage: bool,
     /// With `salvage`: use good WAL records behind the first damage too, instead of stopping there.
     pub behind_damage: bool,
+    /// Values are not wanted: those of WAL records are not kept.
+    pub keys_only: bool,
+    /// Where WAL records go that exceed a few megabytes, sorted, in files without a name. Without it they are all held
+    /// in memory, and the memory limit bounds them.
+    pub scratch: Option<PathBuf>,
 }
 
 /// A database, opened for reading rows.
@@ -50,10 +59,13 @@ impl DatabaseView {
     pub fn open(source: &Arc<dyn Source>, options: &OpenOptions, cx: &Context) -> Result<Self, Error> {
         let mut structure = cx.clone();
         structure.check = Check::Structure;
-        let gathered = gather::gather(source, 0, &structure)?;
-        let resolved = witness::resolve(&gathered, &options.names);
+        let engine = EngineOptions { name_family: options.names.clone(), ..EngineOptions::default() };
+        let inspection = inspect::inspect_one(source, 0, &engine, &structure)?;
+        // Damage in a log that is not replayed costs nothing.
+        let needed: BTreeSet<u64> = inspection.needed_wals().map(|w| w.number).collect();
+        let inspect::Inspection { gathered, resolved, .. } = inspection;
         let mut out = Self { families: Vec::new(), resolved, passed_over: Vec::new() };
-        out.demand(&gathered, options)?;
+        out.demand(&gathered, &needed, options)?;
         let blobs = Arc::new(blob_set(&gathered));
         let mut families = BTreeMap::new();
         for (id, family) in out.resolved.families.clone() {
@@ -61,13 +73,13 @@ impl DatabaseView {
             view.blobs = Arc::clone(&blobs);
             families.insert(id, view);
         }
-        out.replay(&gathered, &mut families, options, cx)?;
+        out.replay(&gathered, &needed, &mut families, options, cx)?;
         out.families = families.into_values().collect();
         Ok(out)
     }
 
     /// Without salvage, only a database that opens as it is.
-    fn demand(&mut self, g: &Gathered, options: &OpenOptions) -> Result<(), Error> {
+    fn demand(&mut self, g: &Gathered, needed: &BTreeSet<u64>, options: &OpenOptions) -> Result<(), Error> {
         let mut faults = Vec::new();
         if self.resolved.base.is_none()
             && self.resolved.families.values().all(|f| f.tables.is_empty())
@@ -81,7 +93,7 @@ impl DatabaseView {
             faults.push("the MANIFEST is missing or damaged; its facts come from other witnesses".to_owned());
         }
         faults.extend(self.resolved.missing.iter().map(|n| format!("table {n:06}.sst is missing")));
-        for wal in g.wals.values().filter(|wal| wal.is_damaged()) {
+        for wal in g.wals.values().filter(|wal| wal.is_damaged() && needed.contains(&wal.number)) {
             let at = wal.first_damage().unwrap_or(0);
             faults.push(format!("WAL {:06}.log is damaged at {at:#x}", wal.number));
         }
@@ -140,7 +152,7 @@ impl DatabaseView {
         };
         let key = |bytes: &[u8]| InternalKey::from_bytes(bytes);
         // Bounds that a version holds. Those of a damaged table may be the bounds of what is left of it.
-        let bounds = table.entry.as_ref().map(|entry| (key(&entry.smallest), key(&entry.largest)));
+        let bounds = table.entry.as_ref().map(|_| (key(&table.smallest), key(&table.largest)));
         let mut out = ViewTable { blob, options: table_options, bounds, salvaged: None };
         if !options.salvage {
             return Ok(Some(out));
@@ -167,13 +179,22 @@ impl DatabaseView {
     fn replay(
         &self,
         g: &Gathered,
+        needed: &BTreeSet<u64>,
         families: &mut BTreeMap<u32, FamilyView>,
         options: &OpenOptions,
         cx: &Context,
     ) -> Result<(), Error> {
-        let mut replay =
-            Replay { resolved: &self.resolved, families, prepared: BTreeMap::new(), bytes: 0, limit: cx.limits.memory };
-        for (number, summary) in &g.wals {
+        let spill = options.scratch.clone().map(Spill::new);
+        let mut replay = Replay {
+            resolved: &self.resolved,
+            families,
+            prepared: BTreeMap::new(),
+            bytes: 0,
+            limit: cx.limits.memory,
+            keys_only: options.keys_only,
+            spill,
+        };
+        for (number, summary) in g.wals.iter().filter(|(number, _)| needed.contains(number)) {
             let Some(item) = g.item(FileKind::Wal, *number) else { continue };
             let blob = g.source.open(&item.entry)?;
             wal::scan::<Error>(blob.as_ref(), *number, gather::record_limit(cx), |batch| {
@@ -225,6 +246,8 @@ struct Replay<'a> {
     prepared: BTreeMap<Vec<u8>, Vec<Kept>>,
     bytes: u64,
     limit: u64,
+    keys_only: bool,
+    spill: Option<Spill>,
 }
 
 impl Replay<'_> {
@@ -271,9 +294,21 @@ impl Replay<'_> {
     ) -> Result<(), Error> {
         let flushed = self.resolved.families.get(&family).is_none_or(|f| log < f.log_number)
             || self.resolved.skip_below.get(&family).is_some_and(|below| sequence <= *below);
-        let Some(view) = self.families.get_mut(&family).filter(|_| !flushed) else { return Ok(()) };
+        if flushed || !self.families.contains_key(&family) {
+            return Ok(());
+        }
+        // Only these kinds are decoded where keys are all that is wanted.
+        let decoded = matches!(kind, DataKind::RangeDeletion | DataKind::BlobIndex | DataKind::WideColumnEntity);
+        let value = if self.keys_only && !decoded { &[] } else { value };
         let size = (key.len() as u64).saturating_add(value.len() as u64).saturating_add(96);
         self.bytes = self.bytes.saturating_add(size);
+        if let Some(spill) = self.spill.as_mut().filter(|_| self.bytes > super::spill::ENOUGH.min(self.limit)) {
+            for view in self.families.values_mut() {
+                spill.write(view)?;
+            }
+            self.bytes = size;
+        }
+        let Some(view) = self.families.get_mut(&family) else { return Ok(()) };
         if self.bytes > self.limit {
             let what = "WAL entries held in memory for a dump".to_owned();
             return Err(Error::Limit { what, needed: self.bytes, limit: self.limit });

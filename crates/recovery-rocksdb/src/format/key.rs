@@ -358,6 +358,24 @@ impl KeyOrder {
         user_key.get(..end).unwrap_or_default()
     }
 
+    /// The order of keys whose timestamps were not persisted: the same comparator over what is left of them.
+    #[must_use]
+    pub fn of_stripped_keys(&self) -> Self {
+        match self {
+            Self::Bytewise | Self::BytewiseU64Ts => Self::Bytewise,
+            Self::Reverse | Self::ReverseU64Ts => Self::Reverse,
+            Self::Custom { timestamp_size: 0, .. } => self.clone(),
+            Self::Custom { name, timestamp_size, compare } => {
+                let (size, whole) = (*timestamp_size, Arc::clone(compare));
+                let compare: CompareFn = Arc::new(move |a: &[u8], b: &[u8]| {
+                    let pad = |key: &[u8]| [key, &vec![0; size]].concat();
+                    whole(&pad(a), &pad(b))
+                });
+                Self::Custom { name: name.clone(), timestamp_size: 0, compare }
+            }
+        }
+    }
+
     /// Compares two user keys.
     #[inline]
     #[must_use]

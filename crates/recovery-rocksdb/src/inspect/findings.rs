@@ -247,7 +247,9 @@ fn tables(i: &Inspection, out: &mut Vec<Finding>) {
                             .effect(entries, table.size),
                     );
                 }
-                Some(facts) if table.damaged => damaged_table(table, facts, out),
+                Some(facts) if table.damaged || matches!(facts.state, TableState::Unsupported(_)) => {
+                    damaged_table(table, facts, out);
+                }
                 Some(facts) => out.extend(facts.findings.iter().cloned()),
             }
         }

@@ -4,6 +4,7 @@ pub mod blobs;
 mod findings;
 pub mod gather;
 mod heal;
+mod references;
 pub mod started;
 pub mod tables;
 
@@ -168,7 +169,8 @@ pub fn inspect_one(
     cx: &Context,
 ) -> Result<Inspection, Error> {
     let gathered = gather::gather(source, number, cx)?;
-    let resolved = witness::resolve(&gathered, &options.name_family);
+    let mut resolved = witness::resolve(&gathered, &options.name_family);
+    references::settle(&gathered, &mut resolved, cx)?;
     Ok(Inspection { gathered, resolved, sound: false, donors: Vec::new(), wal_donors: BTreeMap::new() })
 }
 

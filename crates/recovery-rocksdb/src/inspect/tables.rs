@@ -75,6 +75,8 @@ pub struct SalvageFacts {
     pub refused: bool,
     /// Whether every entry and tombstone is there.
     pub complete: bool,
+    /// Whether the timestamps of its keys were not persisted.
+    pub stripped: bool,
 }
 
 impl SalvageFacts {
@@ -99,8 +101,8 @@ pub struct Hint {
     pub global_seqno: Option<u64>,
     /// Order of its keys.
     pub order: Option<KeyOrder>,
-    /// The MANIFEST or the log holds boundaries and sequence numbers already.
-    pub known: bool,
+    /// Size of the file whose boundaries and sequence numbers the MANIFEST or the log holds.
+    pub known_size: Option<u64>,
 }
 
 /// Hints for all tables.
@@ -117,7 +119,7 @@ impl From<&Gathered> for Hints {
             hint.global_seqno = table.global_seqno;
             let name = table.creation.as_ref().and_then(|c| c.comparator.as_deref());
             hint.order = name.and_then(KeyOrder::by_name);
-            hint.known = table.creation.as_ref().is_some_and(|c| c.seqnos.is_some());
+            hint.known_size = table.creation.as_ref().filter(|c| c.seqnos.is_some()).map(|c| c.size);
         }
         for manifest in g.manifests.values() {
             for family in manifest.version.families.values() {
@@ -126,7 +128,7 @@ impl From<&Gathered> for Hints {
                     let hint = by_number.entry(*number).or_default();
                     hint.order = name.and_then(KeyOrder::by_name).or(hint.order.take());
                     hint.global_seqno = Some(file.largest_seqno);
-                    hint.known = true;
+                    hint.known_size = Some(file.size);
                 }
             }
         }
@@ -231,6 +233,7 @@ fn salvage_facts(salvaged: &Salvaged, damages: &[TableDamage]) -> SalvageFacts {
         // Filters are skipped when they are damaged, data blocks are met when they are read.
         refused: damages.iter().any(|d| d.severity > Severity::Note && !matches!(d.what, "filter" | "data block")),
         complete: salvaged.is_complete(),
+        stripped: salvaged.is_stripped(),
     }
 }
 
@@ -244,8 +247,10 @@ fn bounds(
 ) -> Result<(), TableError> {
     let reader = TableReader::open(blob, options)?;
     let order = order_of(hint, reader.properties());
-    let mut summary = reader.summary(&order, false)?;
-    if summary.smallest_seqno.is_none() && !hint.known && !summary.exact {
+    // What another witness of the same file has is not counted again: that would mean reading all of it.
+    let known = hint.known_size == Some(facts.size) && reader.properties().num_entries.is_some();
+    let mut summary = if known { reader.ends(&order)? } else { reader.summary(&order, false)? };
+    if summary.smallest_seqno.is_none() && !known && !summary.exact {
         summary = reader.summary(&order, true)?;
     }
     let _ = cx;

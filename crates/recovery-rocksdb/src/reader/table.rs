@@ -282,6 +282,26 @@ impl TableReader {
         Ok(summary)
     }
 
+    /// Boundaries, and the counts of the properties: reads the first and the last data block and nothing else. The
+    /// sequence numbers are those of the properties, if they hold any.
+    ///
+    /// # Errors
+    ///
+    /// When a block it needs is damaged.
+    pub fn ends(&self, order: &KeyOrder) -> Result<TableSummary, TableError> {
+        let index = self.index()?;
+        let mut summary = TableSummary::default();
+        self.summary_of_ends(&mut summary, &index.handles().into(), self.seqno_bounds())?;
+        let known = (summary.smallest_seqno, summary.largest_seqno);
+        for tombstone in self.tombstones()? {
+            summary.add_tombstone(&tombstone, order);
+        }
+        if known.1.is_none() {
+            (summary.smallest_seqno, summary.largest_seqno) = known;
+        }
+        Ok(summary)
+    }
+
     /// Smallest (if known) and largest sequence number without reading data.
     fn seqno_bounds(&self) -> Option<(Option<SequenceNumber>, SequenceNumber)> {
         if let Some(global) = self.rewrite.global_seqno {

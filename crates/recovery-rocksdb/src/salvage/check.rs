@@ -217,8 +217,20 @@ impl Checker<'_> {
             self.meta_block(name, *handle, out);
         }
         if self.depth == Depth::Structure {
-            for handle in self.index.handles() {
-                out.coverage.mark(handle.range(), Class::Unread);
+            // Neighbours are marked together: a table has thousands of blocks, and few gaps between them.
+            let mut run: Option<Range<u64>> = None;
+            for range in self.index.handles().iter().map(BlockHandle::range) {
+                match &mut run {
+                    Some(run) if run.end == range.start => run.end = range.end,
+                    _ => {
+                        if let Some(done) = run.replace(range) {
+                            out.coverage.mark(done, Class::Unread);
+                        }
+                    }
+                }
+            }
+            if let Some(done) = run {
+                out.coverage.mark(done, Class::Unread);
             }
             return Ok(());
         }
@@ -357,6 +369,8 @@ impl Checker<'_> {
             .order
             .cloned()
             .or_else(|| out.properties.as_ref().and_then(|p| p.comparator.as_deref()).and_then(KeyOrder::by_name));
+        let stripped = out.properties.as_ref().is_some_and(|p| p.timestamps_persisted == Some(false));
+        let order = if stripped { order.map(|o| o.of_stripped_keys()) } else { order };
         let handles: Arc<[BlockHandle]> = self.index.handles().into();
         let all = 0..handles.len();
         let mut scan =

@@ -52,6 +52,10 @@ pub(crate) fn lengths(
     out
 }
 
+/// Words and buckets that are looked at in search of one raw block's restart arrays. Values full of zeros look like the
+/// beginning of an array at every entry; the right one costs its own length.
+const WORDS: usize = 256 << 10;
+
 /// A raw block of entries: entries up to a restart array whose count fits.
 fn raw(bytes: &[u8], mut found: impl FnMut(usize)) {
     // The first entry stores its whole key.
@@ -60,9 +64,10 @@ fn raw(bytes: &[u8], mut found: impl FnMut(usize)) {
     }
     let mut walk = EntryWalk::default();
     let mut end = 0;
+    let mut budget = WORDS;
     loop {
         if fixed32(bytes.get(end..).unwrap_or_default()) == Some(0)
-            && let Some(length) = restart_array(bytes, end)
+            && let Some(length) = restart_array(bytes, end, &mut budget)
         {
             found(length);
         }
@@ -74,11 +79,12 @@ fn raw(bytes: &[u8], mut found: impl FnMut(usize)) {
 }
 
 /// The length of the block if a restart array starts at `start`.
-fn restart_array(bytes: &[u8], start: usize) -> Option<usize> {
+fn restart_array(bytes: &[u8], start: usize, budget: &mut usize) -> Option<usize> {
     let mut last = None;
     let mut count = 0_u32;
     let mut at = start;
     loop {
+        *budget = budget.checked_sub(1)?;
         let word = fixed32(bytes.get(at..)?)?;
         let next = at.checked_add(4)?;
         if count > 0 && word & 0x0fff_ffff == count && word & 0x5000_0000 == 0 {
@@ -86,7 +92,7 @@ fn restart_array(bytes: &[u8], start: usize) -> Option<usize> {
                 return Some(next);
             }
         } else if count > 0 && last.is_some_and(|last| word <= last) || usize::try_from(word).ok()? > start {
-            return hash_index(bytes, at, count);
+            return hash_index(bytes, at, count, budget);
         }
         last = Some(word);
         count = count.checked_add(1)?;
@@ -95,14 +101,27 @@ fn restart_array(bytes: &[u8], start: usize) -> Option<usize> {
 }
 
 /// The length of the block if a hash index starts at `start`: buckets, their number, a footer word with `count`.
-fn hash_index(bytes: &[u8], start: usize, count: u32) -> Option<usize> {
-    (0..=usize::from(u16::MAX)).find_map(|buckets| {
-        let tail = bytes.get(start.checked_add(buckets)?..)?;
-        let number = u16::from_le_bytes(*tail.first_chunk::<2>()?);
-        let word = fixed32(tail.get(2..)?)?;
-        let fits = usize::from(number) == buckets && word & 0x0fff_ffff == count && word >> 31 == 1;
-        fits.then_some(start.checked_add(buckets)?.checked_add(6)?)
-    })
+///
+/// A bucket holds the number of a restart, 255 for none, or 254 for several, so the search ends at the first byte that
+/// is neither.
+fn hash_index(bytes: &[u8], start: usize, count: u32, budget: &mut usize) -> Option<usize> {
+    let tail = bytes.get(start..)?;
+    for buckets in 0..=usize::from(u16::MAX) {
+        *budget = budget.checked_sub(1)?;
+        let behind = tail.get(buckets..)?;
+        let word = fixed32(behind.get(2..)?)?;
+        if word >> 31 == 1 && word & 0x0fff_ffff == count {
+            let number = u16::from_le_bytes(*behind.first_chunk::<2>()?);
+            if usize::from(number) == buckets {
+                return start.checked_add(buckets)?.checked_add(6);
+            }
+        }
+        let bucket = *behind.first()?;
+        if bucket < 254 && u32::from(bucket) >= count {
+            return None;
+        }
+    }
+    None
 }
 
 /// A Snappy block: a varint of the output's length, then elements until it is reached.

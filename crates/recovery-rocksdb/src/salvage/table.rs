@@ -72,6 +72,7 @@ pub struct LostRange {
 pub struct Salvaged {
     blocks: BlockReader,
     rewrite: KeyRewrite,
+    stripped: bool,
     /// The footer, when it is intact.
     pub footer: Option<Footer>,
     /// How blocks are sealed and wrapped: from the footer, or from the blocks themselves.
@@ -191,6 +192,7 @@ impl Salvaged {
             _ => out.by_walk(&frame, options)?,
         }
         out.read_tail(&frame, options)?;
+        out.infer_stripped(order.as_ref(), options);
         out.check_order(order.as_ref());
         out.infer_global_seqno(options);
         Ok(out)
@@ -233,6 +235,7 @@ impl Salvaged {
         Ok(Self {
             blocks,
             rewrite: KeyRewrite::default(),
+            stripped: false,
             footer: frame.footer.as_ref().ok().copied(),
             profile,
             properties: frame.properties.as_ref().and_then(|r| r.as_ref().ok()).cloned(),
@@ -410,9 +413,31 @@ impl Salvaged {
         Ok(())
     }
 
+    /// Whether the timestamps of its keys were not persisted.
+    pub(crate) const fn is_stripped(&self) -> bool {
+        self.stripped
+    }
+
+    /// Properties are lost: blocks whose keys ascend only as keys without timestamps hold such keys.
+    fn infer_stripped(&mut self, order: Option<&KeyOrder>, options: &TableOptions) {
+        let Some(order) = order.filter(|o| self.properties.is_none() && o.timestamp_size() > 0) else { return };
+        let bare = order.of_stripped_keys();
+        let ascend = |order: &KeyOrder| {
+            let inside = |b: &GoodBlock| b.entries < 2 || order.compare_internal(&b.first, &b.last).is_lt();
+            let pairs = self.good.iter().zip(self.good.iter().skip(1));
+            self.good.iter().all(inside)
+                && pairs.into_iter().all(|(a, b)| order.compare_internal(&a.last, &b.first).is_lt())
+        };
+        if !ascend(order) && ascend(&bare) {
+            self.stripped = true;
+            self.rewrite.timestamp = options.timestamp_size;
+        }
+    }
+
     fn set_rewrite(&mut self, options: &TableOptions) -> Result<(), Error> {
         let Some(properties) = &self.properties else { return Ok(()) };
         let stripped = properties.timestamps_persisted == Some(false);
+        self.stripped = stripped;
         self.rewrite = KeyRewrite {
             global_seqno: global_seqno(properties, options.global_seqno)
                 .map_err(|source| TableError::format(self.blocks.name(), source))?,
@@ -446,6 +471,8 @@ impl Salvaged {
         if self.walk.is_none() {
             return;
         }
+        let stripped = self.is_stripped().then(|| order.of_stripped_keys());
+        let order = stripped.as_ref().unwrap_or(order);
         let mut last: Option<Vec<u8>> = None;
         let mut aside = Vec::new();
         self.good.retain(|block| {

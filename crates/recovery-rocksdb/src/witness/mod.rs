@@ -10,7 +10,9 @@ pub mod resolved;
 pub mod sequence;
 pub mod tables;
 
-pub use resolved::{BlobEntry, Claim, Class, LiveTable, Resolved, ResolvedFamily, Trust};
+pub use resolved::{
+    BlobEntry, Claim, Class, LiveTable, Resolved, ResolvedFamily, Trust, pad_timestamp, strip_timestamp,
+};
 
 use recovery_core::{Evidence, Finding, Severity};
 

@@ -96,8 +96,25 @@ pub struct LiveTable {
     pub wals: Vec<(u16, String, u64)>,
     /// Whether its file is damaged and has to be rewritten.
     pub damaged: bool,
+    /// Whether its keys are stored without their timestamps; the boundaries here carry zeros in their place, as readers
+    /// put them back.
+    pub stripped: bool,
     /// Who says that it is live.
     pub witness: String,
+}
+
+/// Puts a timestamp of `size` zeros back into an internal key that was stored without one.
+#[must_use]
+pub fn pad_timestamp(key: &[u8], size: usize) -> Vec<u8> {
+    let (user, tail) = key.split_at_checked(key.len().saturating_sub(8)).unwrap_or((key, &[]));
+    [user, &vec![0; size], tail].concat()
+}
+
+/// Takes the timestamp of `size` bytes out of an internal key.
+#[must_use]
+pub fn strip_timestamp(key: &[u8], size: usize) -> Vec<u8> {
+    let (user, tail) = key.split_at_checked(key.len().saturating_sub(8)).unwrap_or((key, &[]));
+    [user.get(..user.len().saturating_sub(size)).unwrap_or_default(), tail].concat()
 }
 
 /// A blob file of a family.

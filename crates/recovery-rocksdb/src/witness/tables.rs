@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recovery_core::{Evidence, Finding, Severity};
 
-use super::resolved::{BlobEntry, Class, LiveTable, Resolved, Trust};
+use super::resolved::{BlobEntry, Class, LiveTable, Resolved, Trust, pad_timestamp};
 use crate::codes;
 use crate::format::file_name;
 use crate::format::properties::UNKNOWN_FAMILY;
@@ -118,7 +118,9 @@ fn live(number: u64, on_disk: u64, facts: &TableFacts, g: &Gathered) -> LiveTabl
         oldest_blob: creation.and_then(|c| c.oldest_blob).or(facts.oldest_blob),
         entries: creation.and_then(|c| c.entries).or_else(|| points(facts)),
         tombstones: creation.and_then(|c| c.tombstones).or_else(|| facts.properties.as_ref()?.num_range_deletions),
-        damaged: facts.state != TableState::Good,
+        damaged: !matches!(facts.state, TableState::Good | TableState::Unsupported(_)),
+        stripped: facts.properties.as_ref().is_some_and(|p| p.timestamps_persisted == Some(false))
+            || facts.salvage.as_ref().is_some_and(|s| s.stripped),
         ..LiveTable::default()
     }
 }
@@ -142,6 +144,7 @@ fn listed(entry: &NewFile, facts: Option<(u64, &TableFacts)>, g: &Gathered, base
         facts.and_then(|(_, f)| f.properties.as_ref()).is_some_and(crate::format::TableProperties::takes_global_seqno);
     table.global_seqno = external.then_some(entry.largest_seqno);
     table.size = entry.size;
+    table.stripped |= !entry.timestamps_persisted();
     table.entry = Some(entry.clone());
     table.witness = base.to_owned();
     // Another size is another file, or a cut one.
@@ -267,6 +270,13 @@ pub fn resolve(g: &Gathered, out: &mut Resolved) {
     }
     listed_tables(g, out, &by_number, &base);
     unlisted_tables(g, out, &decision, &by_number);
+    for family in out.families.values_mut() {
+        let size = family.order.as_ref().map_or(0, crate::format::KeyOrder::timestamp_size);
+        for table in family.tables.values_mut().filter(|t| t.stripped && t.entry.is_some()) {
+            table.smallest = pad_timestamp(&table.smallest, size);
+            table.largest = pad_timestamp(&table.largest, size);
+        }
+    }
     blobs(g, out);
 }
 
@@ -343,7 +353,7 @@ fn unlisted_tables(g: &Gathered, out: &mut Resolved, decision: &Decision<'_>, by
         let Some(id) = decision.family_of(number, facts, out) else {
             out.classes.insert(on_disk, Class::Orphan);
             out.findings.push(
-                Finding::new(&codes::NO_FAMILY, Severity::Suspect, facts.object.clone())
+                Finding::new(&codes::NO_FAMILY, Severity::Lost, facts.object.clone())
                     .summary("no witness tells the family of this table; it is not part of the result")
                     .effect(facts.entries.unwrap_or(0), facts.size),
             );

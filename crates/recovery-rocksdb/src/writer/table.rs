@@ -205,7 +205,7 @@ impl<W: Write> TableWriter<W> {
             largest_seqno: summary.largest_seqno.map(|seqno| seqno.0),
             family_id: from.family_id,
             family_name: from.family_name.clone(),
-            comparator: Some(self.options.order.name().to_owned()),
+            comparator: Some(from.comparator.clone().unwrap_or_else(|| self.options.order.name().to_owned())),
             merge_operator: from.merge_operator.clone(),
             prefix_extractor: from.prefix_extractor.clone(),
             compression: Some(self.options.compression.name().to_owned()),
@@ -236,9 +236,11 @@ impl crate::salvage::Salvaged {
     ///
     /// When there is nothing to write, the table cannot be read any more, or `out` does not take the bytes.
     pub fn write_table(&self, out: impl Write, order: &KeyOrder) -> io::Result<WrittenTable> {
-        let properties = self.properties.clone().unwrap_or_default();
+        let mut properties = self.properties.clone().unwrap_or_default();
+        properties.timestamps_persisted = self.is_stripped().then_some(false);
         let compression = properties.compression.as_deref().and_then(compression_by_name).unwrap_or(Compression::None);
-        let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
+        let order = if self.is_stripped() { order.of_stripped_keys() } else { order.clone() };
+        let options = WriterOptions { compression, order, properties, ..WriterOptions::default() };
         let mut writer = TableWriter::new(out, options);
         let mut scan = self.scan_for_rewrite();
         while scan.advance().map_err(io::Error::other)? {
