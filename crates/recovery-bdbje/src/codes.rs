@@ -102,6 +102,8 @@ pub const LOSS_DIVERGED: &str = "diverged-branch";
 /// VLSNs that are gone without their records being known.
 pub const LOSS_UNKNOWN: &str = "lost-operations";
 
+/// Another node holds commits beyond those of the base.
+pub const LOSS_BEHIND: &str = "newer-commits";
 /// No whole image joins the journal.
 pub const LOSS_IMAGE: &str = "missing-image";
 
@@ -120,6 +122,10 @@ pub static LOSSES: &[LossInfo] = &[
     LossInfo {
         name: LOSS_DIVERGED,
         explanation: "Another node holds committed transactions that this one does not, on a branch that parted; they are left out.",
+    },
+    LossInfo {
+        name: LOSS_BEHIND,
+        explanation: "Another node holds commits beyond the last one of the base, but more of its stream is destroyed; they are left out.",
     },
     LossInfo {
         name: LOSS_IMAGE,

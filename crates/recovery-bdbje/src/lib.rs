@@ -69,6 +69,7 @@ pub mod format;
 pub mod inspect;
 pub mod meta;
 pub mod model;
+pub mod operations;
 pub mod plan;
 pub mod reader;
 pub mod records;

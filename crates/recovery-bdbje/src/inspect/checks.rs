@@ -56,6 +56,10 @@ fn files(node: &Node, out: &mut Vec<Finding>) {
                         .evidence(e),
                 );
             }
+            None if node.log.files.len() == 1 && node.all.entries == 0 => {
+                let text = "the only log file holds no entry";
+                out.push(Finding::new(&codes::BAD_HEADER, Severity::Lost, &f.name).at(0, f.len).summary(text));
+            }
             None if f.len <= FILE_HEADER_SIZE && Some(f.number) >= last => {}
             None if f.len == 0 => {
                 out.push(
@@ -171,7 +175,11 @@ fn invisible(node: &Node, f: &FileScan, out: &mut Vec<Finding>) {
 
 fn bad_spot(node: &Node, f: &FileScan, b: &BadSpot, old: bool) -> Finding {
     let length = b.end.saturating_sub(b.offset);
-    let class = b.error.class();
+    let class = match b.shift {
+        0 => b.error.class().to_owned(),
+        n if n > 0 => format!("{} ({n} bytes are missing before the entries that follow)", b.error.class()),
+        n => format!("{} ({} bytes too many before the entries that follow)", b.error.class(), n.unsigned_abs()),
+    };
     if old {
         let lost = node.unaccounted > 0 && node.view.unreadable > 0 || lost_keys(node) > 0;
         let severity = if lost { Severity::Lost } else { Severity::Damaged };
@@ -259,6 +267,10 @@ fn trees(node: &Node, out: &mut Vec<Finding>) {
     if version != 0 && !matches!(version, 14 | 15 | 17) {
         let text = format!("format-not-proven: log version {version}");
         out.push(Finding::new(&codes::NOT_PROVEN, Severity::Note, "").summary(text));
+    }
+    for name in &node.view.unsupported {
+        let text = format!("database {name}: duplicates in the form of log versions before 8 are not read");
+        out.push(Finding::new(&codes::NOT_PROVEN, Severity::Suspect, "").summary(text));
     }
     for odd in &node.group.odd {
         out.push(Finding::new(&codes::GROUP, Severity::Suspect, "").summary(odd.clone()));

@@ -7,7 +7,7 @@ pub mod started;
 
 use std::sync::Arc;
 
-use recovery_core::{Context, Coverage, Finding, Report, ReportBuilder, Result, Severity, Sources};
+use recovery_core::{Context, Coverage, Finding, Report, ReportBuilder, Result, Severity, Sources, parallel};
 use serde_json::json;
 
 use crate::codes;
@@ -54,11 +54,13 @@ pub fn inspect(sources: &Sources, cx: &Context) -> Result<(Inspected, Vec<Findin
     let several = sources.all().count() > 1;
     let mut nodes = Vec::new();
     let mut failed = Vec::new();
-    for (number, source) in sources.all() {
-        match node::read(source, number, several, cx) {
+    let all: Vec<_> = sources.all().collect();
+    let read = |_, (number, source): &(u16, &Arc<dyn recovery_core::Source>)| node::read(source, *number, several, cx);
+    for ((number, _), read) in all.iter().zip(parallel::map(cx, &all, read)?) {
+        match read {
             Ok(n) => nodes.push(n),
             Err(recovery_core::Error::Unusable(why)) if several => {
-                failed.push(Finding::new(&codes::MISSING_FILE, Severity::Note, "").source(number).summary(why));
+                failed.push(Finding::new(&codes::MISSING_FILE, Severity::Note, "").source(*number).summary(why));
             }
             Err(e) => return Err(e),
         }
@@ -67,8 +69,11 @@ pub fn inspect(sources: &Sources, cx: &Context) -> Result<(Inspected, Vec<Findin
     if rivals == 0 {
         return Err(recovery_core::Error::Unusable("no JE log in any of the paths".to_owned()));
     }
-    let ranking = rank::rank(nodes.get(..rivals).unwrap_or_default());
-    heal(&mut nodes, &ranking, cx)?;
+    // Donors part from rivals as well: what they hold then must not heal anything.
+    let diverged = rank::divergences(&nodes);
+    heal(&mut nodes, &diverged, cx)?;
+    let among = diverged.into_iter().filter(|d| d.a < rivals && d.b < rivals).collect();
+    let ranking = rank::rank(nodes.get(..rivals).unwrap_or_default(), among);
     for n in &mut nodes {
         n.started = started::foresee(n);
         n.findings = checks::findings(n);
@@ -77,7 +82,7 @@ pub fn inspect(sources: &Sources, cx: &Context) -> Result<(Inspected, Vec<Findin
 }
 
 /// Holes of one node filled from the others, where these have not parted from it.
-fn heal(nodes: &mut [Node], ranking: &Ranking, cx: &Context) -> Result<()> {
+fn heal(nodes: &mut [Node], diverged: &[rank::Divergence], cx: &Context) -> Result<()> {
     for i in 0..nodes.len() {
         let (holes, uuid) = match nodes.get(i) {
             Some(n) if n.scavenged.is_some() => (with_tail(n), n.group.group.as_ref().map(|g| g.uuid)),
@@ -85,7 +90,7 @@ fn heal(nodes: &mut [Node], ranking: &Ranking, cx: &Context) -> Result<()> {
         };
         let mut given = Vec::new();
         for (j, donor) in nodes.iter().enumerate().filter(|(j, _)| *j != i) {
-            let parted = ranking.diverged.iter().any(|d| (d.a, d.b) == (i, j) || (d.a, d.b) == (j, i));
+            let parted = diverged.iter().any(|d| (d.a, d.b) == (i, j) || (d.a, d.b) == (j, i));
             let other = donor.group.group.as_ref().map(|g| g.uuid);
             if parted || uuid.is_some() && other.is_some() && uuid != other {
                 continue;
@@ -134,7 +139,7 @@ pub fn report(sources: &Sources, cx: &Context) -> Result<Report> {
     let nodes = inspected.nodes.get(..inspected.rivals).unwrap_or_default();
     for n in &inspected.nodes {
         let image_elsewhere = inspected.nodes.iter().any(|o| o.source != n.source && joins(o, n));
-        let healthy_elsewhere = best_is_whole(nodes, &inspected.ranking) && !is_best(n, nodes, &inspected.ranking);
+        let healthy_elsewhere = best_has_all(n, nodes, &inspected.ranking);
         for f in &n.findings {
             let mut f = f.clone();
             let image = f.code == codes::IMAGE_BAD.code || f.code == codes::JOIN.code;
@@ -199,12 +204,11 @@ pub fn joins(donor: &Node, node: &Node) -> bool {
     })
 }
 
-fn is_best(n: &Node, nodes: &[Node], ranking: &Ranking) -> bool {
-    ranking.order.first().and_then(|i| nodes.get(*i)).is_some_and(|best| best.source == n.source)
-}
-
-fn best_is_whole(nodes: &[Node], ranking: &Ranking) -> bool {
-    ranking.order.first().and_then(|i| nodes.get(*i)).is_some_and(|n| !n.damaged())
+/// Whether the best node is whole and holds what this one held.
+fn best_has_all(of: &Node, nodes: &[Node], ranking: &Ranking) -> bool {
+    let last = |n: &Node| n.all.last_commit.map(|(v, _)| v);
+    let best = ranking.order.first().and_then(|i| nodes.get(*i));
+    best.is_some_and(|b| b.source != of.source && !b.damaged() && last(b) >= last(of))
 }
 
 /// A torn tail that JE itself forgives is free space, not damage.
@@ -247,9 +251,11 @@ fn next(sources: &Sources, inspected: &Inspected) -> Vec<String> {
     let paths: Vec<String> =
         sources.rivals.iter().map(|s| recovery_core::names::shell(&s.describe()).into_owned()).collect();
     let mut out = vec!["do not start any of these nodes, and copy every meta directory first".to_owned()];
-    if let Some(best) = inspected.ranking.order.first().and_then(|i| inspected.nodes.get(*i)) {
+    if let Some(best) = inspected.ranking.order.first().and_then(|i| inspected.nodes.get(*i))
+        && inspected.rivals > 1
+    {
         out.push(format!("the best base is {}", best.path));
     }
-    out.push(format!("recover rescue {} --into NEWMETA", paths.join(" ")));
+    out.push(format!("recover rescue {} --into NEWDIR", paths.join(" ")));
     out
 }

@@ -29,6 +29,8 @@ pub struct JournalDb {
     pub max: Option<i64>,
     /// Journal ids that are missing between.
     pub missing: u64,
+    /// First of them.
+    pub first_missing: Option<i64>,
 }
 
 /// The journal as one view of the log has it.
@@ -54,18 +56,29 @@ struct JournalIds {
 impl JournalIds {
     fn new(name: &str) -> Self {
         let first = name.parse::<i64>().ok().filter(|n| *n >= 0 && n.to_string() == name);
-        let db = |first| JournalDb { name: name.to_owned(), first, records: 0, min: None, max: None, missing: 0 };
+        let db = |first| JournalDb {
+            name: name.to_owned(),
+            first,
+            records: 0,
+            min: None,
+            max: None,
+            missing: 0,
+            first_missing: None,
+        };
         Self { db: first.map(db), epoch: name == "epochDB", next: first.unwrap_or(0) }
     }
 
     fn add(&mut self, id: i64) {
         let gap = u64::try_from(id.saturating_sub(self.next)).unwrap_or(0);
-        self.next = id.saturating_add(1);
+        let expected = std::mem::replace(&mut self.next, id.saturating_add(1));
         if let Some(db) = &mut self.db {
             db.records = db.records.saturating_add(1);
             db.min = db.min.or(Some(id));
             db.max = Some(id);
             db.missing = db.missing.saturating_add(gap);
+            if gap > 0 {
+                db.first_missing = db.first_missing.or(Some(expected));
+            }
         }
     }
 }
@@ -117,6 +130,8 @@ pub struct View {
     pub unreadable: u64,
     /// Records that JE drops because the tree has no root.
     pub rootless: BTreeMap<String, u64>,
+    /// Databases that are not read.
+    pub unsupported: Vec<String>,
 }
 
 /// One node.
@@ -393,11 +408,19 @@ fn unaccounted(holes: &[(i64, i64, Lsn)], s: &Scavenged, scan: &LogScan, donated
 }
 
 fn holes(scan: &LogScan) -> Vec<(i64, i64, Lsn)> {
-    scan.breaks()
+    // Damage in front of the first number of the stream: in the first file of all, the stream began at 1.
+    let head = scan.files.values().next().filter(|f| f.number == 0 && f.front.first_visible.is_none());
+    let head = head.and_then(|f| Some((f.behind.first_visible?, f.bad.iter().rev().find(|b| b.resynced)?.end)));
+    let head = head.filter(|(first, _)| *first > 1).map(|(first, at)| {
+        let at = Lsn::new(0, u32::try_from(at).unwrap_or(u32::MAX));
+        (1, first.saturating_sub(1), at)
+    });
+    let between = scan
+        .breaks()
         .into_iter()
         .filter(|b| b.after > b.before.saturating_add(1))
-        .map(|b| (b.before.saturating_add(1), b.after.saturating_sub(1), b.at))
-        .collect()
+        .map(|b| (b.before.saturating_add(1), b.after.saturating_sub(1), b.at));
+    head.into_iter().chain(between).collect()
 }
 
 /// The last commit before the first hole or damage that cost something.
@@ -414,6 +437,10 @@ fn view(env: &Environment, scan: &LogScan, cx: &Context) -> Result<View> {
     let mut out = View::default();
     for (name, id) in &env.names {
         let Some(db) = env.databases.get(id) else { continue };
+        if env.has_old_duplicates(db) {
+            out.unsupported.push(name.clone());
+            continue;
+        }
         let dropped = env.rootless_changes(*id);
         if dropped > 0 {
             out.rootless.insert(name.clone(), dropped);

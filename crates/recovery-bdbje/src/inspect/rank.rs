@@ -54,6 +54,13 @@ fn durable(n: &Node) -> i64 {
     n.all.dtvlsn.unwrap_or(-1)
 }
 
+/// Last commit that can be read, less the entries of the stream before it that are destroyed and that no other node
+/// gave: how much of the stream would be kept.
+fn kept(n: &Node) -> i64 {
+    let last = n.all.last_commit.map_or(-1, |(v, _)| v);
+    last.saturating_sub(i64::try_from(n.unaccounted).unwrap_or(i64::MAX)).max(n.contiguous_commit.unwrap_or(-1))
+}
+
 /// Positive when `a` is better than `b`; with the reason.
 fn compare(a: &Node, b: &Node, parted: Option<i64>) -> (i32, String) {
     let order = |x: i64, y: i64| {
@@ -76,9 +83,9 @@ fn compare(a: &Node, b: &Node, parted: Option<i64>) -> (i32, String) {
             return (by, format!("logs part at VLSN {v}: the branch with the later commit"));
         }
     }
-    let commit = |n: &Node| n.contiguous_commit.unwrap_or(-1);
+    let kept = |n: &Node| kept(n);
     let steps: [(i64, i64, &str); 5] = [
-        (commit(a), commit(b), "last commit up to which nothing is missing"),
+        (kept(a), kept(b), "last commit, less what is destroyed before it"),
         (durable(a), durable(b), "dtvlsn"),
         (i64::from(!a.damaged()), i64::from(!b.damaged()), "whole"),
         (
@@ -96,31 +103,42 @@ fn compare(a: &Node, b: &Node, parted: Option<i64>) -> (i32, String) {
     (0, String::new())
 }
 
-/// Ranks the nodes.
+/// Where nodes part, each with each.
 #[must_use]
-pub fn rank(nodes: &[Node]) -> Ranking {
-    let mut out = Ranking { reasons: vec![Vec::new(); nodes.len()], ..Ranking::default() };
-    let mut wins = vec![0i64; nodes.len()];
+pub fn divergences(nodes: &[Node]) -> Vec<Divergence> {
+    let mut out = Vec::new();
     for (i, a) in nodes.iter().enumerate() {
         for (j, b) in nodes.iter().enumerate().skip(i.saturating_add(1)) {
             let (parted, common) = diverge(a, b);
-            if let Some(vlsn) = parted {
-                out.diverged.push(Divergence { a: i, b: j, vlsn, common });
-            }
+            out.extend(parted.map(|vlsn| Divergence { a: i, b: j, vlsn, common }));
+        }
+    }
+    out
+}
+
+/// Ranks the nodes, healed as far as they could be.
+#[must_use]
+pub fn rank(nodes: &[Node], diverged: Vec<Divergence>) -> Ranking {
+    let mut out = Ranking { reasons: vec![Vec::new(); nodes.len()], diverged, ..Ranking::default() };
+    let mut wins = vec![0i64; nodes.len()];
+    for (i, a) in nodes.iter().enumerate() {
+        for (j, b) in nodes.iter().enumerate().skip(i.saturating_add(1)) {
+            let parted = out.diverged.iter().find(|d| (d.a, d.b) == (i, j)).map(|d| d.vlsn);
             let (by, why) = compare(a, b, parted);
             let (better, worse) = if by >= 0 { (i, j) } else { (j, i) };
-            if let Some(w) = wins.get_mut(better).filter(|_| by != 0) {
+            if by == 0 {
+                continue;
+            }
+            if let Some(w) = wins.get_mut(better) {
                 *w = w.saturating_add(1);
             }
-            if by != 0 {
-                let name = |n: usize| nodes.get(n).map_or("", |n| n.path.as_str());
-                let (to, from) = (format!("before {}: {why}", name(worse)), format!("behind {}: {why}", name(better)));
-                if let Some(r) = out.reasons.get_mut(better) {
-                    r.push(to);
-                }
-                if let Some(r) = out.reasons.get_mut(worse) {
-                    r.push(from);
-                }
+            let name = |n: usize| nodes.get(n).map_or("", |n| n.path.as_str());
+            let (to, from) = (format!("before {}: {why}", name(worse)), format!("behind {}: {why}", name(better)));
+            if let Some(r) = out.reasons.get_mut(better) {
+                r.push(to);
+            }
+            if let Some(r) = out.reasons.get_mut(worse) {
+                r.push(from);
             }
         }
     }
@@ -205,6 +223,24 @@ pub fn facts(node: &Node) -> Value {
     })
 }
 
+/// What a node is and holds, in a few words.
+fn holds(node: &Node) -> String {
+    let journal = node.journal();
+    let number = |n: Option<i64>| n.map_or_else(|| "none".to_owned(), |n| n.to_string());
+    let mut out = format!("journal ids {} to {}", number(journal.first), number(journal.max));
+    if node.meta.image_dir.is_some() {
+        let whole = |i: &&crate::meta::Image| !matches!(i.state, crate::meta::ImageState::Bad { .. });
+        let image = node.meta.images.iter().find(whole).map(|i| i.journal_id);
+        let role = match node.meta.fe_role() {
+            FeRole::Follower => "FOLLOWER",
+            FeRole::Observer => "OBSERVER",
+            FeRole::Unknown => "of unknown role",
+        };
+        out = format!("{out}, whole image {}, {role}", number(image));
+    }
+    out
+}
+
 /// The candidates of a report.
 #[must_use]
 pub fn candidates(nodes: &[Node], ranking: &Ranking) -> Vec<Candidate> {
@@ -213,9 +249,13 @@ pub fn candidates(nodes: &[Node], ranking: &Ranking) -> Vec<Candidate> {
         .filter_map(|(rank, i)| {
             let node = nodes.get(*i)?;
             let mut reasons = ranking.reasons.get(*i).cloned().unwrap_or_default();
-            let commit = node.contiguous_commit.map_or_else(|| "none".to_owned(), |v| v.to_string());
+            let commit = node.all.last_commit.map_or_else(|| "none".to_owned(), |(v, _)| v.to_string());
+            if node.unaccounted > 0 {
+                reasons.insert(0, format!("{} entries of its stream are destroyed", node.unaccounted));
+            }
             reasons.insert(0, format!("last commit VLSN {commit}, dtvlsn {}, last VLSN {}", durable(node),
                 node.all.last_visible.map_or_else(|| "none".to_owned(), |v| v.to_string())));
+            reasons.insert(1, holds(node));
             let name = node.meta.node_name().unwrap_or(&node.path).to_owned();
             let facts = json!({"last_commit_vlsn": node.contiguous_commit, "dtvlsn": node.all.dtvlsn, "last_vlsn": node.all.last_visible,
                 "role": node.meta.fe_role(), "damaged": node.damaged(), "max_journal_id": node.journal().max});

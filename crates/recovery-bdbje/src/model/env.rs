@@ -226,6 +226,17 @@ impl Environment {
         Ok(out)
     }
 
+    /// Whether a database keeps duplicates in the separate trees that were used before log version 8: these are not
+    /// read. Upstream: `dbi/DbTree.DUPS_CONVERTED_BIT`, `dbi/DatabaseImpl.DUPS_CONVERTED`.
+    #[must_use]
+    pub fn has_old_duplicates(&self, db: &Database) -> bool {
+        const CONVERTED_TREE: u8 = 4;
+        const CONVERTED_DB: u8 = 0x40;
+        let converted = self.tree.as_ref().is_some_and(|(_, t)| t.flags & CONVERTED_TREE != 0);
+        let old = || self.log.files.values().any(|f| f.known_version().is_some_and(|v| v < 8));
+        db.config.duplicates() && db.config.flags & CONVERTED_DB == 0 && !converted && old()
+    }
+
     /// Calls `sink` for every slot of a database in key order, dead ones included.
     ///
     /// # Errors
@@ -255,9 +266,31 @@ impl Environment {
         sink: &mut dyn FnMut(records::Batch) -> CoreResult<()>,
         problems: &mut Vec<Problem>,
     ) -> CoreResult<()> {
+        self.records_with(db, cx, &|batch| batch, sink, problems)
+    }
+
+    /// As [`records`](Self::records); `make` is called where a batch was read, for many at once, `sink` with its
+    /// results in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`records`](Self::records).
+    pub fn records_with<R: Send>(
+        &self,
+        db: &Database,
+        cx: &Context,
+        make: &(dyn Fn(records::Batch) -> R + Sync),
+        sink: &mut dyn FnMut(R) -> CoreResult<()>,
+        problems: &mut Vec<Problem>,
+    ) -> CoreResult<()> {
+        if self.has_old_duplicates(db) {
+            let name = db.name.as_deref().unwrap_or_default();
+            let what = format!("database {name:?}: duplicates in the form of log versions before 8");
+            return Err(recovery_core::Error::unsupported(what));
+        }
         let empty = Overlay::new();
         let overlay = self.overlays.get(&db.id).unwrap_or(&empty);
-        records::stream(&self.log, db, overlay, cx, sink, problems)
+        records::stream_with(&self.log, db, overlay, cx, make, sink, problems)
     }
 }
 

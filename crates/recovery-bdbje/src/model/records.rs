@@ -193,6 +193,23 @@ pub fn stream(
     sink: &mut dyn FnMut(Batch) -> CoreResult<()>,
     problems: &mut Vec<Problem>,
 ) -> CoreResult<()> {
+    stream_with(log, db, overlay, cx, &|batch| batch, sink, problems)
+}
+
+/// As [`stream`]; what is made of each batch is made where it was read, many at once.
+///
+/// # Errors
+///
+/// The first error of `sink`, or that the caller asked to stop.
+pub fn stream_with<R: Send>(
+    log: &Log,
+    db: &Database,
+    overlay: &Overlay,
+    cx: &Context,
+    make: &(dyn Fn(Batch) -> R + Sync),
+    sink: &mut dyn FnMut(R) -> CoreResult<()>,
+    problems: &mut Vec<Problem>,
+) -> CoreResult<()> {
     let refs = leaf_refs(log, db.root, db.id, problems);
     let (id, duplicates) = (db.id, db.config.duplicates());
     // Without a tree everything is in one range: cut it, so that the work is shared and memory bounded.
@@ -202,7 +219,7 @@ pub fn stream(
         let (slots, problem) = read_leaf(log, &leaf, overlay, id);
         let mut batch = fetch(log, id, slots, duplicates);
         batch.problems.extend(problem);
-        batch
+        make(batch)
     };
     parallel::stream(cx, refs.into_iter(), window, work, sink)
 }

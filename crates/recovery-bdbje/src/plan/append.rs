@@ -12,6 +12,7 @@ use crate::model::{Environment, Group, Role};
 use crate::reader::scan::ScanOptions;
 use crate::reader::{Log, scan_log};
 use crate::writer::append::{IndexDb, Reset};
+use crate::writer::writable;
 
 pub(super) struct Whole<'a> {
     pub(super) base: &'a Node,
@@ -86,7 +87,15 @@ pub(super) fn append(
     let keep: Vec<_> = log.files.values().map(|f| (f.number, f.name.clone(), f.len)).collect();
     let own = group.nodes.iter().find(|n| n.name == node.name);
     let same_address = own.is_some_and(|n| n.host == node.host && n.port == node.port);
-    let untouched = options.keep_group && same_address || env.database(GROUP_DB).is_none();
+    let untouched = options.keep_group && same_address;
+    let fallback = match env.database(GROUP_DB) {
+        _ if untouched => None,
+        None => Some("the log holds no group".to_owned()),
+        Some(_) if version != writable(version) => {
+            Some(format!("no real engine has confirmed an appended file of log version {version}"))
+        }
+        Some(_) => None,
+    };
     let mut decided = Decided {
         recipe: Recipe::Copy,
         source: base.source,
@@ -103,8 +112,14 @@ pub(super) fn append(
         last_vlsn,
         je_log_version: version,
         group_kept: true,
+        fallback: None,
     };
-    if untouched {
+    if fallback.is_some() && options.keep_group {
+        let why = fallback.unwrap_or_default();
+        return Err(Error::unsupported(format!("--keep-group with another name or address: {why}")));
+    }
+    if untouched || fallback.is_some() {
+        decided.fallback = fallback;
         return Ok(Work { decided, keep, made: Vec::new(), losses: Vec::new() });
     }
     let reset = reset(&env, group, &mut node, options, drawn, version, last, last_entry, last_vlsn, cx)?;

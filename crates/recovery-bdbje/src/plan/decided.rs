@@ -67,6 +67,9 @@ pub struct Decided {
     pub je_log_version: u8,
     /// Whether the group was left as it is.
     pub group_kept: bool,
+    /// Why the group is left to the engine's own reset, where it could not be reset here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
 }
 
 /// Who the result will be.

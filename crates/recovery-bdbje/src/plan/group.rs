@@ -29,7 +29,7 @@ pub(super) fn group_of(base: &Node) -> Group {
 }
 
 /// Splits `host_port_millis`, the form of a node's name.
-fn address_in_name(name: &str) -> Option<(String, i32)> {
+pub(crate) fn address_in_name(name: &str) -> Option<(String, i32)> {
     let mut parts = name.rsplitn(3, '_');
     let (_, port, host) = (parts.next()?, parts.next()?, parts.next()?);
     Some((host.to_owned(), port.parse().ok()?))

@@ -16,6 +16,7 @@ use crate::codes;
 use crate::format::group::uuid_text;
 use crate::inspect::{Inspected, Node, checks};
 pub use decided::{Decided, Identity, Options, Recipe, Summary, Summing, summarise};
+pub(crate) use group::address_in_name;
 
 /// Everything that is needed to make the files of the result.
 #[derive(Debug)]
@@ -134,12 +135,14 @@ pub fn decide(seen: &Inspected, options: &Options, drawn: &Drawn, cx: &Context) 
     }
     let mut losses = Vec::new();
     parted(seen, base, &mut losses);
+    behind(seen, base, &mut losses);
     let kept_by_cut = base.view.records.iter().filter(|(n, _)| !n.starts_with("_je")).map(|(_, n)| *n).sum();
     let counts = salvage_counts(base);
-    let end = match &options.until {
+    let last = match &options.until {
         Some(text) => Some(until::until(base, text, cx)?),
         None => None,
     };
+    let end = last.map(|(end, _)| end);
     let whole = append::Whole { base, end, cx };
     let log = whole.appendable()?;
     let group = group::group_of(base);
@@ -154,11 +157,12 @@ pub fn decide(seen: &Inspected, options: &Options, drawn: &Drawn, cx: &Context) 
             scratch::scratch(base, end, &group, node, drawn, &mut losses, cx)?
         }
     };
-    if end.is_some() {
+    if last.is_some_and(|(_, v)| base.all.last_commit.is_some_and(|(all, _)| v < all)) {
         let now: u64 = if base.scavenged.is_some() { counts.0 } else { kept_by_cut };
         let kept: u64 = work.decided.records.values().map(|s| s.records).sum();
         let text = format!("everything behind {} is left out", options.until.as_deref().unwrap_or_default());
-        losses.push((codes::LOSS_UNTIL, text, now.saturating_sub(kept)));
+        let cut = end.map_or(0, |end| crate::operations::operations(base, &|lsn, _| lsn >= end).total);
+        losses.push((codes::LOSS_UNTIL, text, now.saturating_sub(kept).max(cut)));
     }
     work.decided.kept_by_cut = kept_by_cut;
     work.decided.kept_by_salvage = counts.0;
@@ -175,6 +179,33 @@ fn salvage_counts(base: &Node) -> (u64, u64, u64, u64) {
         out = (out.0.saturating_add(a), out.1.saturating_add(b), out.2.saturating_add(c), out.3.saturating_add(e));
     }
     out
+}
+
+/// Another node of the same branch has commits beyond the base's last.
+fn behind(seen: &Inspected, base: &Node, losses: &mut Vec<(&'static str, String, u64)>) {
+    let last = |n: &Node| n.all.last_commit.map_or(0, |(v, _)| v);
+    let uuid = |n: &Node| n.group.group.as_ref().map(|g| g.uuid);
+    let parted = |n: &Node| {
+        let of = |i: usize| seen.nodes.get(i).map(|n| n.source);
+        let pair = |d: &&crate::inspect::rank::Divergence| {
+            let ends = [of(d.a), of(d.b)];
+            ends.contains(&Some(n.source)) && ends.contains(&Some(base.source))
+        };
+        seen.ranking.diverged.iter().any(|d| pair(&d))
+    };
+    let newer = seen.nodes.iter().filter(|n| {
+        let same = uuid(n).is_none() || uuid(base).is_none() || uuid(n) == uuid(base);
+        n.source != base.source && same && !parted(n) && last(n) > last(base)
+    });
+    if let Some(n) = newer.max_by_key(|n| last(n)) {
+        let (theirs, ours) = (last(n), last(base));
+        let text = format!(
+            "{} holds commits up to VLSN {theirs}, the base up to {ours}; more of the stream before that is destroyed there",
+            n.path
+        );
+        let count = u64::try_from(theirs.saturating_sub(ours)).unwrap_or(0);
+        losses.push((codes::LOSS_BEHIND, text, count));
+    }
 }
 
 /// Another branch of a group that parted has commits of its own.

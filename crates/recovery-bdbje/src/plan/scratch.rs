@@ -49,6 +49,7 @@ pub(super) fn scratch(
         last_vlsn: last,
         je_log_version: version,
         group_kept: false,
+        fallback: None,
     };
     let made = (0u32..).zip(files).collect();
     let work = Work { decided, keep: Vec::new(), made, losses: Vec::new() };

@@ -8,15 +8,15 @@ use crate::format::{EntryType, Lsn, packed};
 use crate::inspect::Node;
 use crate::reader::Log;
 
-/// End of the last commit that `--until` keeps.
-pub(super) fn until(base: &Node, text: &str, cx: &Context) -> Result<Lsn> {
+/// End of the last commit that `--until` keeps, and its VLSN.
+pub(super) fn until(base: &Node, text: &str, cx: &Context) -> Result<(Lsn, i64)> {
     let usage = || Error::Usage(format!("--until {text}: expected a VLSN or journal:ID"));
     let log = base.true_log();
     let limit = match text.strip_prefix("journal:") {
         None => Limit::Vlsn(text.parse().map_err(|_| usage())?),
         Some(id) => Limit::Before(first_beyond(log, base, id.parse().map_err(|_| usage())?)),
     };
-    let mut best: Option<Lsn> = None;
+    let mut best: Option<(Lsn, i64)> = None;
     for f in log.files.values() {
         cx.cancelled()?;
         let scan = base.scan.files.values().find(|s| s.name == f.name);
@@ -31,7 +31,7 @@ pub(super) fn until(base: &Node, text: &str, cx: &Context) -> Result<Lsn> {
             };
             past |= !keep;
             if keep && !past && !e.header.invisible() {
-                best = Some(Lsn::new(f.number, u32::try_from(e.end()).unwrap_or(u32::MAX)));
+                best = Some((Lsn::new(f.number, u32::try_from(e.end()).unwrap_or(u32::MAX)), v));
             }
         });
         if past {

@@ -116,7 +116,7 @@ fn guess_version(file: &LogFile, known: u8) -> u8 {
     candidates.retain(|v| (MIN_LOG_VERSION..=MAX_LOG_VERSION).contains(v));
     let mut at = match walker.entry(FILE_HEADER_SIZE) {
         Ok(_) => Some(FILE_HEADER_SIZE),
-        Err(_) => super::resync::next_entry(&mut walker, 0, None),
+        Err(_) => super::resync::next_entry(&mut walker, 0, None).map(|r| r.at),
     };
     let mut failures = vec![0u32; candidates.len()];
     for _ in 0..TRIED {

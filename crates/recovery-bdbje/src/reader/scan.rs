@@ -137,6 +137,9 @@ pub struct BadSpot {
     pub kind: Option<EntryType>,
     /// One wrong bit in its header explains it: the entry was complete, not torn.
     pub flipped: bool,
+    /// How far behind their bytes the entries that follow think they stand: bytes that were removed, negative where
+    /// bytes were inserted.
+    pub shift: i64,
 }
 
 /// Where the visible VLSNs do not follow one another.
@@ -244,6 +247,7 @@ pub fn scan_file(file: &LogFile, options: ScanOptions) -> FileScan {
     let mut s = Scanner { scan: &mut scan, version: file.version(), options, last_visible: None, covered: 0 };
     let mut at = 0;
     let mut prev = 0u64;
+    let mut shift = 0i64;
     while at < file.len {
         let error = match walker.entry(at) {
             Ok(e) if at == 0 && e.header.kind != EntryType::FILE_HEADER => {
@@ -253,7 +257,7 @@ pub fn scan_file(file: &LogFile, options: ScanOptions) -> FileScan {
                 if u64::from(e.header.prev) != prev && s.scan.chain.len() < KEPT {
                     s.scan.chain.push(at);
                 }
-                prev = at;
+                prev = at.saturating_add_signed(shift);
                 at = e.end();
                 s.entry(&e);
                 continue;
@@ -264,6 +268,7 @@ pub fn scan_file(file: &LogFile, options: ScanOptions) -> FileScan {
         let (spot, next) = bad_spot(&mut walker, at, error);
         // The first entry behind damage names an entry that is gone.
         prev = u64::from(next_prev(&mut walker, next).unwrap_or(0));
+        shift = spot.shift;
         s.bad(spot);
         at = next;
         s.covered = at;
@@ -286,12 +291,14 @@ fn bad_spot(walker: &mut Walker<'_>, at: u64, error: FormatError) -> (BadSpot, u
     let len = walker.len();
     let zeros = walker.zero_to_end(at);
     let next = if zeros { None } else { resync::next_entry(walker, at, header.map(|h| h.total())) };
+    let shift = next.map_or(0, |r| r.shift);
+    let next = next.map(|r| r.at);
     let one_entry = next.is_some() && next == header.and_then(|h| at.checked_add(h.total()));
     let end = next.unwrap_or(len);
     let kind = header.map(|h| h.kind);
     let past = matches!(error, FormatError::PastEnd { .. });
     let flipped = past && next.is_none() && one_bit_explains(walker, at);
-    (BadSpot { offset: at, end, error, resynced: next.is_some(), zeros, one_entry, kind, flipped }, end)
+    (BadSpot { offset: at, end, error, resynced: next.is_some(), zeros, one_entry, kind, flipped, shift }, end)
 }
 
 /// Longest tail that is tried.
@@ -557,6 +564,18 @@ impl LogScan {
     /// All bad spots with their files.
     pub fn bad(&self) -> impl Iterator<Item = (&FileScan, &BadSpot)> {
         self.files.values().flat_map(|f| f.bad.iter().map(move |b| (f, b)))
+    }
+
+    /// Where the bytes of an entry stand that other entries call by `lsn`: elsewhere only behind bytes that were
+    /// inserted or removed.
+    #[must_use]
+    pub fn stands(&self, lsn: Lsn) -> Lsn {
+        let Some(f) = self.files.get(&lsn.file()) else { return lsn };
+        let named = u64::from(lsn.offset());
+        let spot = f.bad.iter().rev().find(|b| b.resynced && named >= b.end.saturating_add_signed(b.shift));
+        let shift = spot.map_or(0, |b| b.shift);
+        let at = named.checked_add_signed(shift.saturating_neg()).and_then(|a| u32::try_from(a).ok());
+        at.map_or(lsn, |a| Lsn::new(lsn.file(), a))
     }
 
     /// Whether a place lies in a bad spot, an unreadable range, or a file that is not there.

@@ -15,15 +15,15 @@ use crate::model::{Batch, Environment, Role, env};
 use crate::reader::log::Log;
 use crate::reader::scan::{ScanOptions, scan_file};
 
-/// Two digits for every byte value.
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 fn hex_into(line: &mut Vec<u8>, bytes: &[u8]) {
-    line.reserve(bytes.len().saturating_mul(2));
-    line.extend(bytes.iter().flat_map(|b| {
-        let digit = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'?');
-        [digit(b >> 4), digit(*b)]
-    }));
+    let at = line.len();
+    line.resize(at.saturating_add(bytes.len().saturating_mul(2)), 0);
+    let digit = |n: u8| if n < 10 { b'0'.wrapping_add(n) } else { b'a'.wrapping_add(n).wrapping_sub(10) };
+    for (two, b) in line.get_mut(at..).unwrap_or_default().chunks_exact_mut(2).zip(bytes) {
+        if let [high, low] = two {
+            (*high, *low) = (digit(b >> 4), digit(b & 15));
+        }
+    }
 }
 
 fn line(buf: &mut Vec<u8>, db: &str, key: &[u8], data: &[u8], vlsn: Option<i64>, extra: &str) {
@@ -59,19 +59,19 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
     for (name, id) in env.names.iter().filter(|(n, _)| only.is_none_or(|o| o == *n)) {
         let Some(db) = env.databases.get(id) else { continue };
         let (shown, mut problems) = (quoted(name), Vec::new());
-        let mut buf = Vec::new();
-        let mut sink = |b: Batch| {
+        let make = |b: Batch| {
             if let Some(p) = b.problems.first() {
                 return Err(Error::Damaged(format!("{name}: {p}; dump --salvage passes over it")));
             }
-            buf.clear();
+            let mut buf = Vec::new();
             for r in &b.records {
                 let extra = if r.open { ",\"open\":true" } else { "" };
                 line(&mut buf, &shown, &r.key, &r.data, r.vlsn, extra);
             }
-            out.write_all(&buf).map_err(broken)
+            Ok(buf)
         };
-        env.records(db, cx, &mut sink, &mut problems)?;
+        let mut sink = |lines: Result<Vec<u8>>| out.write_all(&lines?).map_err(broken);
+        env.records_with(db, cx, &make, &mut sink, &mut problems)?;
         if let Some(p) = problems.first() {
             return Err(Error::Damaged(format!("{name}: {p}; dump --salvage passes over it")));
         }

@@ -2,6 +2,7 @@
 
 mod dump;
 mod printlog;
+mod summary;
 mod vlsn;
 
 use std::io::Write;

@@ -26,7 +26,13 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
         return Ok(exit);
     }
     if set(args, "summary") {
-        summary(&scan, json_wanted(args), out)?;
+        if !json_wanted(args) {
+            writeln!(out, "<DbPrintLog>").map_err(broken)?;
+        }
+        super::summary::run(&log, &scan, json_wanted(args), out, cx)?;
+        if !json_wanted(args) {
+            writeln!(out, "</DbPrintLog>").map_err(broken)?;
+        }
         return Ok(exit);
     }
     let lsn = |name: &str| {
@@ -185,26 +191,4 @@ fn content(entry: &Entry<'_>) -> Value {
         Entry::ImmutableFile => Value::Null,
         Entry::Erased(n) => json!({"erased": n}),
     }
-}
-
-fn summary(scan: &LogScan, json: bool, out: &mut dyn Write) -> Result<()> {
-    let t = scan.all();
-    let bytes: u64 = t.type_bytes.iter().fold(0, |a, b| a.saturating_add(*b));
-    let rows: Vec<(EntryType, u64, u64)> = (1..=43u8)
-        .filter_map(EntryType::new)
-        .map(|k| (k, t.count(k), t.type_bytes.get(usize::from(k.number())).copied().unwrap_or(0)))
-        .filter(|(_, n, _)| *n > 0)
-        .collect();
-    if json {
-        let rows: Vec<Value> = rows.iter().map(|(k, n, b)| json!({"type": k.name(), "count": n, "bytes": b})).collect();
-        return super::document(out, &json!({"types": rows, "entries": t.entries, "bytes": bytes}));
-    }
-    writeln!(out, "{:>20} {:>12} {:>16} {:>12}", "type", "count", "bytes", "% of log").map_err(broken)?;
-    for (k, n, b) in rows {
-        let tenths = b.saturating_mul(1000).checked_div(bytes.max(1)).unwrap_or(0);
-        let name = k.name();
-        writeln!(out, "{name:>20} {n:>12} {b:>16} {:>10}.{}", tenths / 10, tenths % 10).map_err(broken)?;
-    }
-    writeln!(out, "Total bytes in portion of log read: {}\nTotal number of entries: {}", bytes, t.entries)
-        .map_err(broken)
 }

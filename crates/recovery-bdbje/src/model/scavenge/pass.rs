@@ -109,7 +109,7 @@ fn record(out: &mut HashMap<i64, Keys>, ln: &LnEntry<'_>, vlsn: Option<i64>, lsn
 /// The version before a change, where the change carries it and its own entry is gone.
 fn before(out: &mut HashMap<i64, Keys>, ln: &LnEntry<'_>, scan: &LogScan) {
     let Some(data) = ln.abort_data.flatten() else { return };
-    if ln.abort_lsn.is_null() || ln.abort_known_deleted() || !scan.destroyed(ln.abort_lsn) {
+    if ln.abort_lsn.is_null() || ln.abort_known_deleted() || !scan.destroyed(scan.stands(ln.abort_lsn)) {
         return;
     }
     let key = ln.abort_key.flatten().unwrap_or(ln.key);
@@ -127,20 +127,21 @@ fn before(out: &mut HashMap<i64, Keys>, ln: &LnEntry<'_>, scan: &LogScan) {
 /// Slots whose record cannot be read.
 fn slots(out: &mut HashMap<i64, Keys>, node: &Node<'_>, scan: &LogScan) {
     for s in &node.slots {
-        if s.lsn.is_null() || !scan.destroyed(s.lsn) {
+        let lsn = scan.stands(s.lsn);
+        if s.lsn.is_null() || !scan.destroyed(lsn) {
             continue;
         }
         let (Ok(key), Ok((_, data))) = (node.key(s), s.parts()) else { continue };
         let known = out.entry(node.db).or_default().entry(key.as_ref().into()).or_default();
         if s.is_dead() {
-            let v = Version { lsn: s.lsn, vlsn: s.vlsn, dead: true, origin: Origin::Node, data: None, txn: 0 };
+            let v = Version { lsn, vlsn: s.vlsn, dead: true, origin: Origin::Node, data: None, txn: 0 };
             known.offer(v, true);
         } else if let Some(data) = data {
             let data = Some(data.into());
-            let v = Version { lsn: s.lsn, vlsn: s.vlsn, dead: false, origin: Origin::Node, data, txn: 0 };
+            let v = Version { lsn, vlsn: s.vlsn, dead: false, origin: Origin::Node, data, txn: 0 };
             known.offer(v, true);
         } else {
-            known.lost = known.lost.max(Some(s.lsn));
+            known.lost = known.lost.max(Some(lsn));
         }
     }
 }
