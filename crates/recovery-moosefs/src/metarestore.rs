@@ -343,7 +343,7 @@ impl Restore<'_> {
 
     fn finish(&mut self, built: &Built, cx: &Context) -> Result<u8> {
         let now = u32::try_from(cx.now_ms / 1000).unwrap_or(u32::MAX);
-        let (rules, product) = crate::plan::dialects(self.case, self.flags.dialect)?;
+        let (rules, product) = crate::plan::dialects(self.case, self.flags.dialect, cx)?;
         let own = self.case.base().is_some_and(|b| b.entry.name == "metadata.mfs") && self.paths.dir.is_some();
         if own && built.applied == 0 && built.issues.is_empty() && product.is_none() && rules == built.model.dialect() {
             self.say("nothing to do: metadata.mfs is the state to start from")?;

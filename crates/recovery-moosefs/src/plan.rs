@@ -4,11 +4,11 @@ use recovery_core::{Context, Error, Plan, Reason, Report, Result, Sources, Step,
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::case::Case;
+use crate::case::{Case, job};
 use crate::codes;
 use crate::dialect::Dialect;
 use crate::engine::EngineOptions;
-use crate::run::{Stop, Why};
+use crate::run::{Stop, Why, build};
 
 /// The file a running master holds a lock on.
 const LOCK_FILE: &str = ".mfsmaster.lock";
@@ -33,7 +33,7 @@ pub(crate) struct Recipe {
 }
 
 /// The rules to replay by and the product line of the result.
-pub(crate) fn dialects(case: &Case, asked: Option<Dialect>) -> Result<(Dialect, Option<Dialect>)> {
+pub(crate) fn dialects(case: &Case, asked: Option<Dialect>, cx: &Context) -> Result<(Dialect, Option<Dialect>)> {
     let way = case.way.as_ref().ok_or_else(|| Error::Unusable("there is nothing to restore from".to_owned()))?;
     let Some(own) = way.dialect else {
         return Err(Error::refuse(
@@ -47,8 +47,16 @@ pub(crate) fn dialects(case: &Case, asked: Option<Dialect>) -> Result<(Dialect, 
             "--as {want}: the state was written by {own}, and no product reads the files of a later one"
         )));
     }
-    // 4.x reads the logs of 3.x itself; older logs must be replayed by their own rules first
-    if own == Dialect::V3 { Ok((want, None)) } else { Ok((own, Some(want))) }
+    // 4.x reads the logs of 3.x itself, though not all lines; older logs must be replayed by their own rules first
+    if let (Dialect::V3, Some(way), Some(built)) = (own, &case.way, &case.built) {
+        let version = built.model.version();
+        let until = version.checked_sub(1).filter(|_| built.applied > 0).unwrap_or(0);
+        let trial = build(&job(&case.survey, way, want, until), cx)?;
+        if trial.model.version() == version {
+            return Ok((want, None));
+        }
+    }
+    Ok((own, Some(want)))
 }
 
 pub(crate) fn plan(
@@ -74,7 +82,7 @@ pub(crate) fn plan(
             &owned
         }
     };
-    let (dialect, convert) = dialects(case, options.dialect()?)?;
+    let (dialect, convert) = dialects(case, options.dialect()?, cx)?;
     let (Some(way), Some(built)) = (&case.way, &case.built) else {
         return Err(Error::Unusable(
             "no metadata file can be loaded, and the logs do not start with the first change".to_owned(),

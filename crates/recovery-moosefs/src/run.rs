@@ -11,6 +11,7 @@ use crate::changelog::{LineError, Op};
 use crate::dialect::Dialect;
 use crate::model::load::{Issue, LoadError, LoadOptions, load};
 use crate::model::{Model, Status};
+use crate::replay::warm::GROUP;
 use crate::replay::{Conflict, Replayer};
 
 /// A log to replay.
@@ -277,7 +278,11 @@ struct Applied {
 
 fn apply(replayer: &mut Replayer, batch: &Batch) -> Applied {
     let mut out = Applied::default();
-    for e in &batch.entries {
+    for (i, e) in batch.entries.iter().enumerate() {
+        if i % GROUP == 0 {
+            let group = batch.entries.get(i..batch.entries.len().min(i.saturating_add(GROUP)));
+            replayer.warm(batch, group.unwrap_or_default());
+        }
         let text = batch.line(e);
         let why = match &e.op {
             Err(error) => Why::Parse(*error),

@@ -24,7 +24,7 @@ use super::{Model, hash32};
 /// Items encoded by one task.
 const SEGMENT: usize = 1 << 14;
 /// Tasks in flight.
-const WINDOW: usize = 16;
+const WINDOW: usize = 8;
 
 /// Versions of the sections a product writes.
 struct Versions {
@@ -84,7 +84,7 @@ pub struct StoreOptions {
 }
 
 struct Sink<'w> {
-    out: &'w mut dyn Write,
+    out: &'w mut (dyn Write + Send),
     entries: Vec<([u8; 4], u32)>,
 }
 
@@ -128,24 +128,34 @@ impl Sink<'_> {
     }
 }
 
-/// Writes segments encoded in parallel, in order; the exclusive or of their sums.
-fn segments<T: Sync>(out: &mut dyn Write, items: &[T], encode: impl Fn(&T, &mut Buffer) + Sync) -> io::Result<u32> {
+/// Writes segments encoded in parallel, in order, while the next ones are encoded; the exclusive or of their sums.
+fn segments<T: Sync>(
+    out: &mut (dyn Write + Send),
+    items: &[T],
+    encode: impl Fn(&T, &mut Buffer) + Sync,
+) -> io::Result<u32> {
     let mut sum = 0;
-    for window in items.chunks(SEGMENT * WINDOW) {
-        let parts: Vec<Buffer> = window
-            .par_chunks(SEGMENT)
-            .map(|part| {
-                let mut b = Buffer { bytes: Vec::with_capacity(part.len().saturating_mul(48)), ..Buffer::default() };
-                for item in part {
-                    encode(item, &mut b);
-                }
-                b
-            })
-            .collect();
-        for b in parts {
-            out.write_all(&b.bytes)?;
-            sum ^= b.sum;
-        }
+    let mut ready: Vec<Buffer> = Vec::new();
+    for window in items.chunks(SEGMENT * WINDOW).chain([&[][..]]) {
+        let (written, next) = rayon::join(
+            || ready.iter().try_for_each(|b| out.write_all(&b.bytes)),
+            || {
+                window
+                    .par_chunks(SEGMENT)
+                    .map(|part| {
+                        let bytes = Vec::with_capacity(part.len().saturating_mul(48));
+                        let mut b = Buffer { bytes, ..Buffer::default() };
+                        for item in part {
+                            encode(item, &mut b);
+                        }
+                        b
+                    })
+                    .collect::<Vec<Buffer>>()
+            },
+        );
+        written?;
+        sum = next.iter().fold(sum, |sum, b| sum ^ b.sum);
+        ready = next;
     }
     Ok(sum)
 }
@@ -235,7 +245,7 @@ impl Model {
     /// # Errors
     ///
     /// When writing fails.
-    pub fn store(&self, out: &mut dyn Write, options: StoreOptions) -> io::Result<CrcFile> {
+    pub fn store(&self, out: &mut (dyn Write + Send), options: StoreOptions) -> io::Result<CrcFile> {
         if self.dialect.is_flat() {
             self.store_flat(out, options)?;
             return Ok(CrcFile::default());
@@ -275,7 +285,7 @@ impl Model {
         Ok(CrcFile { state, entries: sink.entries })
     }
 
-    fn store_flat(&self, out: &mut dyn Write, options: StoreOptions) -> io::Result<()> {
+    fn store_flat(&self, out: &mut (dyn Write + Send), options: StoreOptions) -> io::Result<()> {
         let mut head = Vec::new();
         let header =
             Header { version: self.version, metaid: 0, max_inode: self.inodes.max, next_session: self.next_session };

@@ -10,6 +10,7 @@ mod names;
 mod sessions;
 mod snapshot;
 mod trash;
+pub(crate) mod warm;
 
 use crate::changelog::{Change, Op, Span, unescape};
 use crate::dialect::Dialect;
