@@ -287,7 +287,9 @@ fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: 
             Some(disk) => Arc::new(disk.files()),
             None => seen.files(),
         };
-        let receipt = Receipt::load(files.as_ref()).ok().map(|r| roots_of(&r.result));
+        // A rescue's receipt says where its clusters are; that of an extraction does not know.
+        let receipt = Receipt::load(files.as_ref()).ok().filter(|r| r.result.get("clusters").is_some());
+        let receipt = receipt.map(|r| roots_of(&r.result));
         let found = match roots.clone().or(receipt) {
             Some(named) => named.into_iter().map(|root| Cluster { source: Arc::clone(&files), root }).collect(),
             None => find_clusters(&files)?,
@@ -330,7 +332,14 @@ fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: 
     }
     all.insert("clusters".to_owned(), json!(facts));
     out.facts(Value::Object(all));
-    next(sources, &clusters, wanted, &mut out);
+    match roots {
+        // A result is not rescued again: what is left to do stands in its runbook.
+        Some(_) => {
+            let place = sources.first().map(|s| s.describe()).unwrap_or_default();
+            out.next(format!("less {}", recovery_core::names::shell(&format!("{place}/RUNBOOK.txt"))));
+        }
+        None => next(sources, &clusters, wanted, &mut out),
+    }
     out.state(Arc::new(Model { clusters }));
     Ok(out.finish())
 }

@@ -108,6 +108,8 @@ fn primary_and_replica_on_the_shared_disk() {
             "max_replication_slots = 10",
             "wal_level = logical",
             "max_prepared_transactions = 7",
+            "min_wal_size = 80MB",
+            r"log_line_prefix = '%p\t%r\t%u\t%m\t'",
         ] {
             assert!(conf.contains(line), "{node}: {line}\n{conf}");
         }

@@ -76,6 +76,10 @@ pub fn postgresql(
         Storage::Local(_) | Storage::Own => "on",
     };
     set(&mut t, "full_page_writes", fpw);
+    // As initdb writes them; the server refuses less than two segments, and PolarDB's have 1 GiB.
+    let segment = u64::from(control.xlog_seg_size) >> 20;
+    set(&mut t, "min_wal_size", &format!("{}MB", segment.saturating_mul(5).max(80)));
+    set(&mut t, "max_wal_size", &format!("{}MB", segment.saturating_mul(64).max(1024)));
     set(&mut t, "wal_log_hints", if control.wal_log_hints { "on" } else { "off" });
     set(&mut t, "track_commit_timestamp", if control.track_commit_timestamp { "on" } else { "off" });
     if state.relations.files.iter().any(|f| f.entry.name.contains("pg_tblspc/"))
@@ -88,7 +92,8 @@ pub fn postgresql(
     note(&mut t, "Log and locale");
     set(&mut t, "logging_collector", "on");
     quoted(&mut t, "log_directory", if *storage == Storage::Own { "log" } else { "pg_log" })?;
-    quoted(&mut t, "log_line_prefix", if *storage == Storage::Own { "%m [%p] " } else { r"%p\t%r\t%u\t%m\t" })?;
+    // The server itself turns "\t" into a tab when it reads the file, so it must not be escaped again.
+    set(&mut t, "log_line_prefix", if *storage == Storage::Own { "'%m [%p] '" } else { r"'%p\t%r\t%u\t%m\t'" });
     for key in ["lc_messages", "lc_monetary", "lc_numeric", "lc_time"] {
         quoted(&mut t, key, "C")?;
     }
