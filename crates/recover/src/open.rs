@@ -111,7 +111,9 @@ pub(crate) fn probe<'a>(
     for cli in engines {
         match source(cli.engine(), name, o, cx) {
             Ok(source) => found.push((cli.as_ref(), cli.engine().probe(source.as_ref()))),
-            Err(e) => failed = failed.or(Some(e)),
+            // Of several the one that tried: a store that does not answer says more than an engine that knows no stores.
+            Err(e) if failed.is_none() || matches!(failed, Some(Error::Usage(_))) => failed = Some(e),
+            Err(_) => {}
         }
     }
     if found.is_empty()

@@ -103,6 +103,10 @@ fn open_unlimited(engine: &dyn Recover, name: &str, options: &OpenOptions) -> Re
         return source;
     }
     let path = Path::new(name);
+    if name.contains("://") && !path.exists() {
+        let shown = crate::names::redact_url(name);
+        return Err(Error::Usage(format!("{shown}: no kind of address that {} reads", engine.engine())));
+    }
     let path = engine.resolve(path)?.unwrap_or_else(|| path.to_owned());
     open_path(&path, options)
 }
