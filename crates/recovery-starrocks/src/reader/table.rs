@@ -328,6 +328,8 @@ impl TabletReader {
                         cursors.push(Box::new(cursor));
                     }
                     Err(error @ (Error::Damaged(_) | Error::Read(_))) if options.salvage => {
+                        // A store that fails once is not asked for every other file.
+                        tablet.watch.check()?;
                         losses.files.push((segment.name.clone(), error.to_string()));
                     }
                     Err(error) => return Err(error),
