@@ -16,6 +16,9 @@ use crate::{Damage, FileFault, PeakAlloc, SectorFault, Sweep};
 /// Longest that a single run may take before the process is ended: an endless loop would otherwise hang the tests.
 const HANG: Duration = Duration::from_secs(120);
 
+/// What a busy machine may add to the time of a run; an endless loop takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Failures that are kept in words.
 const KEPT: usize = 30;
 
@@ -216,7 +219,7 @@ impl<'a> Harness<'a> {
         let begin = Instant::now();
         let clean_sources = Sources::one(Arc::new(self.clean.clone()));
         let clean = self.engine.inspect(&clean_sources, &self.options, &context(1)).expect("the clean fixture");
-        let bound = begin.elapsed().saturating_mul(10).saturating_add(Duration::from_secs(2));
+        let bound = begin.elapsed().saturating_mul(10).saturating_add(PATIENCE);
         let items = self.items.map(|items| items(&clean_sources, &context(1)));
         let run = Run { harness: self, clean, items, bound, watchdog: Watchdog::start() };
         let mut sweep = Sweep { name: format!("{} {name}", self.engine.engine()), ..Sweep::default() };
