@@ -188,10 +188,12 @@ fn intervals(log: &Log, counts: &Counts) -> Vec<Interval> {
     let mut out = Vec::new();
     let mut last_end = Lsn(0);
     let mut start = None;
-    let (mut before, mut carried) = (Between::default(), 0u64);
+    let (mut before, mut after, mut carried) = (Between::default(), Between::default(), 0u64);
     let sum = |b: Between| b.ln_txn.saturating_add(b.ln);
     for e in &counts.events {
         if !e.end {
+            // A checkpoint that did not end: what followed its start counts, distances go by the next start.
+            after = if start.is_some() { after.plus(e.since) } else { Between::default() };
             start = Some(e.at);
             before = before.plus(e.since);
             continue;
@@ -206,8 +208,8 @@ fn intervals(log: &Log, counts: &Counts) -> Vec<Interval> {
             max_replay: carried.saturating_add(sum(total)),
             end: e.at,
         });
-        carried = sum(e.since);
-        before = Between::default();
+        carried = sum(after.plus(e.since));
+        (before, after) = (Between::default(), Between::default());
         last_end = e.at;
     }
     // What follows the last checkpoint, up to the last entry.
