@@ -10,6 +10,9 @@ use crate::format::write_batch::{BatchError, DataKind, Record, WriteBatch};
 /// Compression type of compressed WALs.
 const ZSTD: u32 = 7;
 
+/// Tag of the mark that begins a prepared section of write-committed transactions.
+const WRITE_COMMITTED: u8 = 0x09;
+
 /// What a WAL writes to one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FamilyUse {
@@ -92,6 +95,9 @@ pub struct WalSummary {
     pub timestamp_sizes: BTreeMap<u32, u16>,
     /// Two-phase commit marks in order.
     pub marks: Vec<Mark>,
+    /// Whether batches take one sequence number each instead of one an entry: write-prepared and write-unprepared
+    /// transactions do.
+    pub per_batch: bool,
     /// Whether the log is compressed.
     pub compressed: bool,
     /// Whether it is written in recyclable form.
@@ -210,7 +216,10 @@ impl Scan {
                     self.note(kind, family, sequence);
                     sequence = sequence.saturating_add(1);
                 }
-                Record::BeginPrepare { .. } => section = Some(found),
+                Record::BeginPrepare { tag } => {
+                    self.out.per_batch |= tag != WRITE_COMMITTED;
+                    section = Some(found);
+                }
                 Record::EndPrepare(id) => {
                     let entries = u64::from(found.saturating_sub(section.take().unwrap_or(0)));
                     let log = self.out.number;
@@ -333,6 +342,7 @@ fn empty(number: u64, size: u64) -> WalSummary {
         end_at: 0,
         timestamp_sizes: BTreeMap::new(),
         marks: Vec::new(),
+        per_batch: false,
         compressed: false,
         recycles: false,
         predecessor: None,

@@ -17,6 +17,8 @@ pub fn resolve(g: &Gathered, out: &mut Resolved) {
         return;
     }
     let after_all = g.wals.keys().next_back().map_or(out.next_file, |n| n.saturating_add(1));
+    // There entries of one batch share a sequence number, so that counting them on says nothing.
+    let per_batch = g.wals.values().any(|w| w.per_batch);
     let ids: Vec<u32> = out.families.keys().copied().collect();
     for id in ids {
         let Some(family) = out.families.get(&id) else { continue };
@@ -32,6 +34,7 @@ pub fn resolve(g: &Gathered, out: &mut Resolved) {
         let by_sequence = first_needed.unwrap_or(if uses.is_empty() { 0 } else { after_all });
         let claimed = family.log_number.max(logged);
         let chosen = match first_needed {
+            _ if per_batch && claimed > 0 => claimed,
             // The log's lines and the switch of a memtable can cross; the flushed sequence number is exact.
             Some(first) if claimed > first && flushed > 0 && family.log_number <= first => first,
             _ => claimed.max(by_sequence),
@@ -45,11 +48,11 @@ pub fn resolve(g: &Gathered, out: &mut Resolved) {
             );
         }
         let unclear = uses.iter().filter(|(n, _)| *n >= chosen).any(|(_, u)| u.first <= to && u.last > to);
-        if unclear {
+        if unclear && !per_batch {
             out.skip_below.insert(id, to);
         }
         let risky: u64 = uses.iter().filter(|(n, _)| *n >= chosen).map(|(_, u)| u.not_repeatable).sum();
-        if zeroed && claimed == 0 && flushed == 0 && risky > 0 {
+        if (zeroed || per_batch) && claimed == 0 && flushed == 0 && risky > 0 {
             out.findings.push(
                 Finding::new(&codes::MAY_REPEAT, Severity::Suspect, name.clone())
                     .summary(format!("the tables of {name} have no sequence numbers left and no witness has its log number: {risky} merges or deletions of its WALs may be applied a second time"))
