@@ -61,6 +61,9 @@ impl DatabaseView {
         structure.check = Check::Structure;
         let engine = EngineOptions { name_family: options.names.clone(), ..EngineOptions::default() };
         let inspection = inspect::inspect_one(source, 0, &engine, &structure)?;
+        if !options.salvage {
+            inspect::scattered::refuse(&inspection)?;
+        }
         // Damage in a log that is not replayed costs nothing.
         let needed: BTreeSet<u64> = inspection.needed_wals().map(|w| w.number).collect();
         let inspect::Inspection { gathered, resolved, .. } = inspection;

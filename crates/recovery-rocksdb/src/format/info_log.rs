@@ -11,6 +11,7 @@
 //! | `[name] New memtable created with log file: #n.`                           | `db/db_impl/db_impl_write.cc`            |
 //! | `[name] Moving #n to level-m`                                              | `db/db_impl/db_impl_compaction_flush.cc` |
 //! | `[AddFile] External SST file … was ingested in Ln with path P (global_seqno=s)` | `db/external_sst_file_ingestion_job.cc` |
+//! | `SST files in P dir, Total Num: …`, `Write Ahead Log file in P: …`          | `db/db_info_dumper.cc`                   |
 //! | `EVENT_LOG_v1 {…}`                                                         | `logging/event_logger.cc`                |
 
 use std::collections::BTreeMap;
@@ -112,6 +113,10 @@ pub enum Event {
     },
     /// The database id.
     DbId(String),
+    /// A directory that holds tables; one line for each at every open.
+    TablesIn(String),
+    /// The directory of the WALs.
+    WalsIn(String),
 }
 
 /// `table_file_creation`.
@@ -299,6 +304,12 @@ fn line_event(line: &str) -> Option<Event> {
     if line.contains("RocksDB version: ") {
         return Some(Event::Opened);
     }
+    if let Some((_, rest)) = line.split_once("SST files in ") {
+        return Some(Event::TablesIn(rest.rsplit_once(" dir, Total Num: ")?.0.to_owned()));
+    }
+    if let Some((_, rest)) = line.split_once("Write Ahead Log file in ") {
+        return Some(Event::WalsIn(rest.split_once(": ")?.0.to_owned()));
+    }
     if let Some((_, id)) = line.split_once("] DB ID: ") {
         return Some(Event::DbId(id.trim().to_owned()));
     }
@@ -336,6 +347,14 @@ mod tests {
 
     #[test]
     fn lines_of_every_kind() {
+        assert_eq!(
+            one("SST files in /a b/db dir, Total Num: 1, files: 000086.sst "),
+            Some(Event::TablesIn("/a b/db".into()))
+        );
+        assert_eq!(
+            one("Write Ahead Log file in /fast/wal: 000431.log size: 332 ; "),
+            Some(Event::WalsIn("/fast/wal".into()))
+        );
         assert_eq!(
             one("[/db_impl/db_impl.cc:3653] Created column family [a] (ID 7) [b] (ID 1)"),
             Some(Event::Family { name: "a] (ID 7) [b".into(), id: 1, log_number: None })

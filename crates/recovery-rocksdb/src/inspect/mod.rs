@@ -5,6 +5,7 @@ mod findings;
 pub mod gather;
 mod heal;
 mod references;
+pub(crate) mod scattered;
 pub mod started;
 pub mod tables;
 
@@ -210,10 +211,11 @@ pub fn inspect(sources: &Sources, options: &EngineOptions, cx: &Context) -> Resu
         return Err(Error::Usage("no directory was given".to_owned()));
     }
     let mut inspection = rivals.swap_remove(best);
+    heal::find(&mut inspection, sources, cx)?;
+    scattered::refuse(&inspection)?;
     if is_nothing(&inspection.gathered) {
         builder.unusable();
     }
-    heal::find(&mut inspection, sources, cx)?;
     let found = findings::all(&inspection, cx);
     let worst = found.iter().map(|f| f.severity).max();
     inspection.sound = worst.is_none_or(|s| s == recovery_core::Severity::Note);

@@ -62,6 +62,10 @@ pub struct LogState {
     pub flushed_to: BTreeMap<String, u64>,
     /// Database id.
     pub db_id: Option<String>,
+    /// Directories of the tables when it was last opened.
+    pub table_dirs: BTreeSet<String>,
+    /// Directory of the WALs when it was last opened.
+    pub wal_dir: Option<String>,
     open_jobs: BTreeMap<u64, Vec<u64>>,
     compactions: BTreeMap<u64, Vec<(u32, u64)>>,
     memtables: BTreeMap<String, u64>,
@@ -83,7 +87,10 @@ impl LogState {
                 self.open_jobs.clear();
                 self.compactions.clear();
                 self.at_flush.clear();
+                self.table_dirs.clear();
             }
+            Event::TablesIn(dir) => drop(self.table_dirs.insert(dir.trim_end_matches('/').to_owned())),
+            Event::WalsIn(dir) => self.wal_dir = Some(dir.trim_end_matches('/').to_owned()),
             Event::DbId(id) => self.db_id = Some(id.clone()),
             Event::Family { name, id, log_number } => {
                 self.families.insert(*id, (name.clone(), at.to_owned()));
