@@ -52,7 +52,7 @@ recovery_core::codes! {
     LOCKED = "RDB-0024", "the database is open in a running process",
         "A process holds the lock. What is read may change while it is read.";
     ELSEWHERE = "RDB-0025", "part of the database lies in another directory",
-        "OPTIONS name directories for WALs or tables outside the one that was given. Give them with --map OLD=NEW or copy them in.";
+        "OPTIONS name a directory for the WALs outside the one that was given, and no WAL is here. Copy or link its files into one directory with the rest, and inspect that.";
     UNREADABLE = "RDB-0026", "a file or directory cannot be read",
         "The medium or the system refused.";
     COMPARATOR_UNKNOWN = "RDB-0027", "a comparator is not known",

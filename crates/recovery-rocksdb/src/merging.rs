@@ -6,7 +6,6 @@ use std::sync::Arc;
 use recovery_core::{Blob, Context, Error, Reason, Result, Sources, Step, WriteStep};
 
 use crate::format::file_name;
-use crate::inspect::Inspection;
 use crate::placement::Placement;
 use crate::plan::{Inputs, Made, describe};
 use crate::rewrite::{self, BadBlobs, MergedArgs, TableArgs};
@@ -29,7 +28,6 @@ pub(crate) fn possible(placement: &Placement, made: &[Made]) -> bool {
 
 /// Makes one table of several.
 pub(crate) struct Merging<'a> {
-    pub(crate) i: &'a Inspection,
     pub(crate) sources: &'a Sources,
     pub(crate) family: &'a ResolvedFamily,
     pub(crate) bad: &'a BadBlobs,
@@ -129,7 +127,6 @@ impl Merging<'_> {
 
     fn open(&self, source: u16, object: &str) -> Result<Arc<dyn Blob>> {
         let missing = || Error::Internal(format!("{object} is not there any more"));
-        let _ = &self.i;
         self.sources.get(source).ok_or_else(missing)?.open_name(object)?.ok_or_else(missing)
     }
 }

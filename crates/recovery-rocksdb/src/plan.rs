@@ -403,7 +403,7 @@ impl Builder<'_> {
                 check(order, family, &tables, &placement)?;
                 break placement;
             }
-            let source = merging::Merging { i: self.i, sources: self.sources, family, bad, cx: self.cx };
+            let source = merging::Merging { sources: self.sources, family, bad, cx: self.cx };
             source.merge(&placement, made, &mut parts)?;
             plan.next.push(format!("tables of family {} whose ages interleave were merged", family.shown()));
         };

@@ -76,7 +76,7 @@ pub fn run(
         "control" => control(&cluster, args, out)?,
         "wal" => wal(&cluster, args, out, cx)?,
         "pages" => pages(&cluster, args, out, cx)?,
-        _ => slots(cluster, args, out, cx)?,
+        _ => slots(cluster, args, out)?,
     };
     Ok(Some(exit))
 }
@@ -494,8 +494,7 @@ fn pages(cluster: &Cluster, args: &ArgMatches, out: &mut dyn Write, cx: &Context
     Ok(Exit(if totals.bad > 0 || !cut.is_empty() { 4 } else { 0 }))
 }
 
-fn slots(cluster: Cluster, args: &ArgMatches, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
-    let _ = cx;
+fn slots(cluster: Cluster, args: &ArgMatches, out: &mut dyn Write) -> Result<Exit> {
     let list = inspect::slots_of(cluster);
     let bad =
         list.iter().any(|s| s.get("state").and_then(Value::as_str).is_some_and(|s| s != "good" && s != "leftover"));

@@ -165,7 +165,7 @@ fn damaged_table(table: &LiveTable, facts: &TableFacts, out: &mut Vec<Finding>) 
                 .summary(why)
                 .effect(entries, table.size),
         );
-        lost_tombstones(table, table.tombstones, name, out);
+        lost_tombstones(table.tombstones, name, out);
         return;
     };
     let mut found = facts.findings.clone();
@@ -191,7 +191,7 @@ fn damaged_table(table: &LiveTable, facts: &TableFacts, out: &mut Vec<Finding>) 
                 Finding::new(&codes::TOMBSTONES_LOST, Severity::Suspect, name)
                     .summary("nobody knows whether it held range tombstones; rows they deleted may come back"),
             ),
-            known => lost_tombstones(table, known, name, out),
+            known => lost_tombstones(known, name, out),
         }
     }
     out.extend(found);
@@ -206,9 +206,8 @@ fn healed(table: &LiveTable) -> Option<String> {
     (!names.is_empty()).then(|| format!("everything in it is still in {}", names.join(", ")))
 }
 
-fn lost_tombstones(table: &LiveTable, lost: Option<u64>, name: &str, out: &mut Vec<Finding>) {
+fn lost_tombstones(lost: Option<u64>, name: &str, out: &mut Vec<Finding>) {
     let Some(lost) = lost.filter(|n| *n > 0) else { return };
-    let _ = table;
     out.push(
         Finding::new(&codes::TOMBSTONES_LOST, Severity::Lost, name)
             .summary(format!("{lost} range tombstones are lost; rows they deleted may come back"))
@@ -231,7 +230,7 @@ fn tables(i: &Inspection, out: &mut Vec<Finding>) {
                         continue;
                     }
                     let entries = table.entries.unwrap_or(0);
-                    lost_tombstones(table, table.tombstones, &name, out);
+                    lost_tombstones(table.tombstones, &name, out);
                     out.push(
                         Finding::new(&codes::TABLE_MISSING, Severity::Lost, name.clone())
                             .summary(format!(
@@ -509,16 +508,13 @@ fn surroundings(i: &Inspection, out: &mut Vec<Finding>) {
     }
     if let Some(options) = g.newest_options() {
         let here = g.source.describe();
-        for key in ["wal_dir", "db_paths"] {
-            let Some(value) = options.db(key).filter(|v| !v.is_empty() && *v != "{}") else { continue };
-            let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
-            let was_here = g.log.present || !g.wals.is_empty();
-            if key == "wal_dir" && g.wals.is_empty() && !same(value, &here) && !was_here {
-                out.push(
-                    Finding::new(&codes::ELSEWHERE, Severity::Suspect, "OPTIONS")
-                        .summary(format!("{key} is {value}: bring its files in")),
-                );
-            }
+        // A LOG says it better: `scattered` asks that one.
+        let wal_dir = options.db("wal_dir").filter(|_| g.wals.is_empty() && !g.log.present).unwrap_or_default();
+        if !wal_dir.is_empty() && wal_dir.trim_end_matches('/') != here.trim_end_matches('/') {
+            out.push(
+                Finding::new(&codes::ELSEWHERE, Severity::Suspect, "OPTIONS")
+                    .summary(format!("wal_dir is {wal_dir}: bring its files in")),
+            );
         }
         if let Some(line) = options.bad_lines.first() {
             let number = g.options.keys().next_back().copied().unwrap_or(0);

@@ -211,7 +211,7 @@ pub fn look(source: &dyn Source, entry: &Entry, hint: &Hint, cx: &Context) -> Ta
         facts.state = TableState::Damaged(worst.map(|d| d.summary.clone()).unwrap_or_default());
         return facts;
     }
-    if let Err(e) = bounds(&mut facts, blob, options, hint, cx) {
+    if let Err(e) = bounds(&mut facts, blob, options, hint) {
         facts.state = TableState::Damaged(e.to_string());
         facts.findings.push(
             Finding::new(&codes::TABLE_DAMAGED, Severity::Damaged, entry.name.clone())
@@ -238,13 +238,7 @@ fn salvage_facts(salvaged: &Salvaged, damages: &[TableDamage]) -> SalvageFacts {
 }
 
 /// Boundaries and sequence numbers: from the ends of the table, or from all of it when nothing else has them.
-fn bounds(
-    facts: &mut TableFacts,
-    blob: Arc<dyn Blob>,
-    options: TableOptions,
-    hint: &Hint,
-    cx: &Context,
-) -> Result<(), TableError> {
+fn bounds(facts: &mut TableFacts, blob: Arc<dyn Blob>, options: TableOptions, hint: &Hint) -> Result<(), TableError> {
     let reader = TableReader::open(blob, options)?;
     let order = order_of(hint, reader.properties());
     // What another witness of the same file has is not counted again: that would mean reading all of it.
@@ -253,7 +247,6 @@ fn bounds(
     if summary.smallest_seqno.is_none() && !known && !summary.exact {
         summary = reader.summary(&order, true)?;
     }
-    let _ = cx;
     facts.smallest = summary.smallest.map(crate::format::InternalKey::into_bytes);
     facts.largest = summary.largest.map(crate::format::InternalKey::into_bytes);
     facts.seqnos = summary.largest_seqno.map(|l| (summary.smallest_seqno.map(|s| s.0), l.0));

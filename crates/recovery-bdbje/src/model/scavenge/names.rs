@@ -81,8 +81,7 @@ pub(super) fn resolve(
     for (key, known) in &name_keys {
         let name = String::from_utf8_lossy(key).into_owned();
         let last_event = facts.names.iter().filter(|e| e.name == *key).map(|e| e.lsn).max();
-        if let Some(v) = known.sure.as_ref().filter(|v| v.dead && last_event.is_none_or(|l| l < v.lsn)) {
-            let _ = v;
+        if known.sure.as_ref().is_some_and(|v| v.dead && last_event.is_none_or(|l| l < v.lsn)) {
             if let Some(id) = names.live.remove(&name) {
                 names.dead_ids.insert(id);
             }

@@ -152,7 +152,6 @@ pub struct PageTotals {
 #[derive(Default)]
 struct Part {
     file: usize,
-    start: u64,
     pages: u64,
     new: u64,
     bad: u64,
@@ -250,7 +249,7 @@ fn part(
     rules: PageRules,
     cx: &Context,
 ) -> Part {
-    let mut out = Part { file, start: range.start, ..Part::default() };
+    let mut out = Part { file, ..Part::default() };
     let blob = match source.open(&f.entry) {
         Ok(blob) => blob,
         Err(e) => {
@@ -291,7 +290,7 @@ fn judge(out: &mut Part, f: &RelationFile, window: &[u8], at: u64, rules: PageRu
         let lost = unread.iter().any(|r| r.start < from + PAGE && r.end > from);
         out.pages = out.pages.saturating_add(1);
         let class = if lost {
-            bad(out, f, index, block, Lsn(0), None);
+            bad(out, index, block, Lsn(0), None);
             Class::Unread
         } else {
             one(out, f, page, index, block, rules)
@@ -335,14 +334,13 @@ fn one(out: &mut Part, f: &RelationFile, page: &Page, index: u64, block: u32, ru
             Class::Parsed
         }
         Verdict::NotZero | Verdict::Checksum { .. } | Verdict::Header => {
-            bad(out, f, index, block, header.lsn, Some(verdict));
+            bad(out, index, block, header.lsn, Some(verdict));
             Class::Damaged
         }
     }
 }
 
-fn bad(out: &mut Part, f: &RelationFile, index: u64, block: u32, lsn: Lsn, verdict: Option<Verdict>) {
-    let _ = (f, out.start);
+fn bad(out: &mut Part, index: u64, block: u32, lsn: Lsn, verdict: Option<Verdict>) {
     out.bad = out.bad.saturating_add(1);
     if out.list.len() < MOST_BAD {
         out.list.push(BadPage { file: out.file, index, block, lsn, verdict });

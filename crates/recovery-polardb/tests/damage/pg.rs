@@ -1,15 +1,6 @@
 //! Small damage in every place of a small cluster.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    missing_docs
-)]
 
-mod pg_common;
-
+use crate::pg_common;
 use recovery_core::Recover;
 use recovery_polardb::PolarDb;
 use recovery_testkit::{Damage, FileFault, Harness, SectorFault};

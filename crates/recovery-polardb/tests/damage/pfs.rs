@@ -1,21 +1,11 @@
 //! Damaged disks: the recorded cases, and small damage in every place of the metadata.
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::cast_possible_truncation,
-    missing_docs
-)]
 
-mod common;
-
+use crate::common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{context, find, listing, open, patch, unpack};
+use crate::common::{context, find, listing, open, patch, unpack};
 use recovery_core::{Check, Class, Coverage, Mapfile, Reading, ReportBuilder, Severity, Sources, Verdict};
 use recovery_polardb::PfsSource;
 use recovery_polardb::format::pfs::{CHUNK, ENTRY_LEN, LEADER_AT, META_LEN, META_START};
