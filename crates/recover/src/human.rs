@@ -24,7 +24,18 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{n} B")
 }
 
-fn meaning(report: &Report) -> String {
+/// What something costs: `12 records, 306 B`; a number that is not known is left out.
+pub(crate) fn cost(records: u64, size: u64) -> String {
+    let s = if records == 1 { "" } else { "s" };
+    match (records, size) {
+        (_, 0) => format!("{records} record{s}"),
+        (0, _) => bytes(size),
+        _ => format!("{records} record{s}, {}", bytes(size)),
+    }
+}
+
+/// What the verdict means for this report, in a sentence without its full stop.
+pub(crate) fn meaning(report: &Report) -> String {
     let c = &report.coverage;
     match report.verdict {
         Verdict::Sound => "everything was read, nothing is damaged".to_owned(),
@@ -37,7 +48,7 @@ fn meaning(report: &Report) -> String {
             let lost = report.findings.iter().filter(|f| f.severity == Severity::Lost);
             let (records, size) = lost
                 .fold((0u64, 0u64), |(r, b), f| (r.saturating_add(f.effect.records), b.saturating_add(f.effect.bytes)));
-            format!("complete records are gone and nothing else holds them ({records} records, {} known)", bytes(size))
+            format!("complete records are gone and nothing else holds them ({} known)", cost(records, size))
         }
         Verdict::Unusable => "nothing here can be saved".to_owned(),
     }
@@ -67,7 +78,7 @@ fn if_started(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     writeln!(out, "If {} were started on it now, it", report.engine)?;
     for action in report.if_started.iter().take(SHOWN) {
         let loses = if action.loses.records > 0 || action.loses.bytes > 0 {
-            format!(", losing {} records, {}", action.loses.records, bytes(action.loses.bytes))
+            format!(", losing {}", cost(action.loses.records, action.loses.bytes))
         } else {
             String::new()
         };
@@ -123,7 +134,7 @@ fn objects(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 }
 
 /// Where and what: `000012.sst at 0x1000+0x20: …`; a finding about the whole names no object.
-fn placed(f: &Finding) -> String {
+pub(crate) fn placed(f: &Finding) -> String {
     let place = match (f.offset, f.length) {
         (Some(o), Some(l)) => format!(" at {o:#x}+{l:#x}"),
         (Some(o), None) => format!(" at {o:#x}"),
@@ -133,19 +144,24 @@ fn placed(f: &Finding) -> String {
     if f.object.is_empty() { summary.to_owned() } else { format!("{}{place}: {summary}", f.object) }
 }
 
-fn findings(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    if report.findings_total == 0 {
-        return Ok(());
-    }
-    writeln!(out, "\nFindings: {} (what a code means: recover explain CODE)", report.findings_total)?;
-    let mut groups: Vec<(&str, Vec<&Finding>)> = Vec::new();
-    for finding in &report.findings {
+/// Findings in groups of one code, in order of appearance.
+pub(crate) fn by_code(findings: &[Finding]) -> Vec<(&'static str, Vec<&Finding>)> {
+    let mut groups: Vec<(&'static str, Vec<&Finding>)> = Vec::new();
+    for finding in findings {
         match groups.iter_mut().find(|(code, _)| *code == finding.code) {
             Some((_, group)) => group.push(finding),
             None => groups.push((finding.code, vec![finding])),
         }
     }
-    for (code, group) in groups {
+    groups
+}
+
+fn findings(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    if report.findings_total == 0 {
+        return Ok(());
+    }
+    writeln!(out, "\nFindings: {} (what a code means: recover explain CODE)", report.findings_total)?;
+    for (code, group) in by_code(&report.findings) {
         for f in group.iter().take(SHOWN) {
             let severity = format!("{:?}", f.severity).to_lowercase();
             writeln!(out, "  {code} {severity:8} {}", names::terminal(&placed(f)))?;
@@ -178,14 +194,7 @@ fn losses(out: &mut dyn Write, losses: &[Loss]) -> io::Result<()> {
     }
     writeln!(out, "Lost:")?;
     losses.iter().try_for_each(|l| {
-        writeln!(
-            out,
-            "  {} ({} records, {}): {}",
-            names::terminal(&l.name),
-            l.records,
-            bytes(l.bytes),
-            names::terminal(&l.summary)
-        )
+        writeln!(out, "  {} ({}): {}", names::terminal(&l.name), cost(l.records, l.bytes), names::terminal(&l.summary))
     })
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod engines;
 mod failure;
+mod html;
 mod human;
 mod open;
 mod progress;

@@ -110,3 +110,32 @@ fn verdicts_are_explained() {
         assert!(text(&recover(&["explain", word]).stdout).starts_with(word));
     }
 }
+
+#[test]
+fn a_report_for_a_ticket_is_one_page_that_needs_nothing_else() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/moosefs/v16_base_cut/in");
+    let dir = tempfile::tempdir().unwrap();
+    let (source, page) = (dir.path().join("<b>&\"source"), dir.path().join("ticket.html"));
+    std::fs::create_dir(&source).unwrap();
+    for file in std::fs::read_dir(case).unwrap().map(|f| f.unwrap()) {
+        std::fs::copy(file.path(), source.join(file.file_name())).unwrap();
+    }
+    let run = |to: &Path| recover(&[OsStr::new("inspect"), source.as_os_str(), OsStr::new("--report"), to.as_os_str()]);
+    let first = run(&page);
+    assert!(first.status.success() || matches!(first.status.code(), Some(3 | 4)), "{}", text(&first.stderr));
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    for outside in ["<script", "http://", "https://", "src=", "url(", "@import", "<b>"] {
+        assert!(!html.contains(outside), "{outside} in the page");
+    }
+    assert!(html.contains("&lt;b&gt;&amp;&quot;source") && html.contains("<svg"));
+    // A newer report replaces an elder one; nothing else is ever replaced, and nothing goes into the source.
+    assert_eq!(run(&page).status.code(), first.status.code());
+    let other = dir.path().join("notes.html");
+    std::fs::write(&other, "mine").unwrap();
+    assert_eq!(run(&other).status.code(), Some(2));
+    assert_eq!(std::fs::read(&other).unwrap(), b"mine");
+    assert_eq!(run(&source.join("ticket.html")).status.code(), Some(2));
+    assert_eq!(run(&dir.path().join("none/ticket.html")).status.code(), Some(2));
+    assert!(!source.join("ticket.html").exists());
+}
