@@ -61,6 +61,8 @@ impl Patience {
     }
 
     fn client(&self) -> ClientOptions {
+        // TLS wants its cryptography named once in a process; one that the program chose before us stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         ClientOptions::new().with_timeout(self.request_timeout).with_connect_timeout(Duration::from_secs(10))
     }
 }

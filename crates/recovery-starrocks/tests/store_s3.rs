@@ -1,5 +1,4 @@
 //! A repository in a real S3 service, which runs in this process.
-#![cfg(feature = "store-tests")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
