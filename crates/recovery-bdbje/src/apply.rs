@@ -1,16 +1,17 @@
 //! Building the result in a new place, and proving it.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use bytes::Bytes;
 use recovery_core::{
     Context, Error, MemBlob, Output, Plan, Receipt, Report, Result, Severity, Source, Sources, Target, WriteStep,
 };
+use serde_json::Value;
 
 use crate::inspect;
 use crate::model::{Environment, Group, Role};
-use crate::plan::{Decided, Options, Work, decide, drawn_of, summarise};
+use crate::plan::{Decided, Made, Options, Recipe, Work, summarise, write_again};
 use crate::reader::scan::ScanOptions;
 use crate::reader::{Log, LogFile, scan_log};
 
@@ -22,35 +23,79 @@ use crate::reader::{Log, LogFile, scan_log};
 pub fn apply(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context) -> Result<Receipt> {
     let decided: Decided = serde_json::from_value(plan.result.clone())
         .map_err(|e| Error::Usage(format!("the plan's result is not of this engine: {e}")))?;
-    let made: OnceLock<std::result::Result<BTreeMap<u32, Vec<u8>>, String>> = OnceLock::new();
-    let remake = || -> Result<BTreeMap<u32, Vec<u8>>> {
-        let options: Options = recovery_core::options(&plan.options)?;
-        let (seen, _) = inspect::inspect(sources, cx)?;
-        let work = decide(&seen, &options, &drawn_of(&decided)?, cx)?;
-        if work.decided.records != decided.records {
-            return Err(Error::Internal("the records differ from those of the plan".to_owned()));
-        }
-        Ok(work.made.into_iter().collect())
-    };
-    let make = |step: &WriteStep, out: &mut dyn Output| -> Result<()> {
-        let text = |k: &str| step.args.get(k).and_then(serde_json::Value::as_str);
-        if let Some(hex) = text("hex") {
-            let bytes =
-                recovery_core::unhex(hex).ok_or_else(|| Error::Usage(format!("{}: bad bytes in the plan", step.to)))?;
-            return write(out, &bytes, &step.to);
-        }
-        if let Some(t) = text("text") {
-            return write(out, t.as_bytes(), &step.to);
-        }
-        let number = step.args.get("file").and_then(serde_json::Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        let files = made.get_or_init(|| remake().map_err(|e| e.to_string()));
-        let files = files.as_ref().map_err(|e| Error::Internal(e.clone()))?;
-        let bytes = number.and_then(|n| files.get(&n));
-        let bytes =
-            bytes.ok_or_else(|| Error::Usage(format!("{}: the plan names a file that is not made", step.to)))?;
-        write(out, bytes, &step.to)
+    if decided.recipe == Recipe::Scratch {
+        return scratch(sources, plan, &decided, target, cx);
+    }
+    let make = |step: &WriteStep, out: &mut dyn Output| match given(step)? {
+        Some(bytes) => write(out, &bytes, &step.to),
+        None => Err(Error::Usage(format!("{}: the plan does not say what it holds", step.to))),
     };
     recovery_core::apply::run(sources, plan, target, cx, &make)
+}
+
+/// The bytes that stand in a plan.
+fn given(step: &WriteStep) -> Result<Option<Vec<u8>>> {
+    let text = |k: &str| step.args.get(k).and_then(Value::as_str);
+    if let Some(hex) = text("hex") {
+        let bytes = recovery_core::unhex(hex);
+        return bytes.map(Some).ok_or_else(|| Error::Usage(format!("{}: bad bytes in the plan", step.to)));
+    }
+    Ok(text("text").map(|t| t.as_bytes().to_vec()))
+}
+
+/// How many files may wait to be written.
+const WAITING: usize = 1;
+
+/// Writes a new environment: one thread reads the records and makes file after file, this one writes them, so that no
+/// more than a few files are in memory.
+fn scratch(sources: &Sources, plan: &Plan, decided: &Decided, target: &dyn Target, cx: &Context) -> Result<Receipt> {
+    let options: Options = recovery_core::options(&plan.options)?;
+    // Threads of the caller's pool wait for files: they must not be the ones that make them.
+    let mut own = Context::with_limits(cx.limits);
+    own.cancel = Arc::clone(&cx.cancel);
+    own.check = cx.check;
+    let (start, started) = mpsc::channel::<()>();
+    let (send, files) = mpsc::sync_channel::<Result<(u32, Bytes)>>(WAITING);
+    let produce = move || {
+        // Nothing is made for a result that is already there.
+        if started.recv().is_err() {
+            return;
+        }
+        let gone = || Error::Interrupted;
+        let made = inspect::inspect(sources, &own).and_then(|(seen, _)| {
+            let mut sink = |number, bytes| send.send(Ok((number, bytes))).map_err(|_| gone());
+            write_again(&seen, &options, decided, &own, &mut sink)
+        });
+        if let Err(e) = made {
+            // Nobody listens any more when the other side has failed.
+            let _ = send.send(Err(e));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(produce);
+        let ends = Mutex::new((start, files));
+        let make = |step: &WriteStep, out: &mut dyn Output| -> Result<()> {
+            if let Some(bytes) = given(step)? {
+                return write(out, &bytes, &step.to);
+            }
+            let number = step.args.get("file").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+            let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+            // A second start is not heard and not needed.
+            let _ = ends.0.send(());
+            loop {
+                let Ok(next) = ends.1.recv() else {
+                    return Err(Error::Usage(format!("{}: the plan names a file that is not made", step.to)));
+                };
+                let (n, bytes) = next?;
+                if Some(n) == number {
+                    return write(out, &bytes, &step.to);
+                }
+            }
+        };
+        let receipt = recovery_core::apply::run_in_order(sources, plan, target, cx, &make);
+        drop(ends);
+        receipt
+    })
 }
 
 fn write(out: &mut dyn Output, bytes: &[u8], to: &str) -> Result<()> {
@@ -63,9 +108,10 @@ fn write(out: &mut dyn Output, bytes: &[u8], to: &str) -> Result<()> {
 /// # Errors
 ///
 /// When the result would not hold what the plan says: nothing is then written.
-pub fn prove(work: &Work, kept: Option<&Log>, alone: bool, cx: &Context) -> Result<()> {
-    let mut log = kept.cloned().unwrap_or_default();
-    for (number, bytes) in &work.made {
+pub fn prove(work: &Work, kept: &Log, alone: bool, cx: &Context) -> Result<()> {
+    let mut log = kept.clone();
+    for (number, made) in &work.made {
+        let Made::Bytes(bytes) = made else { continue };
         let name = crate::reader::log::file_name(*number);
         let blob = Arc::new(MemBlob::new(name.clone(), bytes.clone()));
         log.files.insert(*number, LogFile::new(*number, name, blob));
@@ -95,7 +141,7 @@ fn compare(env: &Environment, decided: &Decided, alone: bool, cx: &Context) -> R
         let differs = decided.records.iter().find(|(n, s)| records.get(*n) != Some(s)).map(|(n, _)| n.as_str());
         return wrong(format!("database {} differs", differs.unwrap_or("list")));
     }
-    if decided.recipe == crate::plan::Recipe::Copy {
+    if decided.recipe == Recipe::Copy {
         return Ok(());
     }
     let group = Group::read(env, cx)?;

@@ -71,6 +71,7 @@ pub mod meta;
 pub mod model;
 pub mod operations;
 pub mod plan;
+pub mod prove;
 pub mod reader;
 pub mod records;
 pub mod runbook;

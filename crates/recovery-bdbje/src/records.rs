@@ -9,7 +9,7 @@ use crate::format::Lsn;
 use crate::format::database::DatabaseImpl;
 use crate::format::packed;
 use crate::inspect::Node;
-use crate::model::scavenge::{Scavenged, scavenge};
+use crate::model::scavenge::{Scavenged, Version, scavenge};
 use crate::model::{Batch, Environment};
 use crate::reader::scan::ScanOptions;
 use crate::reader::{Log, scan_log};
@@ -93,15 +93,7 @@ impl<'a> Source<'a> {
                 env.records(d, cx, &mut batch, &mut problems)
             }
             Self::Scavenged(s, log) => each_scavenged(s, log, db, sink),
-            Self::Until(s, log, node, end) => {
-                let mut all = BTreeMap::new();
-                each_scavenged(s, log, db, &mut |k, v| {
-                    all.insert((k.to_vec(), duplicate_part(db, v)), v.to_vec());
-                    Ok(())
-                })?;
-                older(node, *end, db, s, &mut all, cx)?;
-                all.iter().try_for_each(|((k, _), v)| sink(k, v))
-            }
+            Self::Until(s, log, node, end) => until(s, log, node, *end, db, cx, sink),
         }
     }
 
@@ -144,10 +136,6 @@ fn of_scavenged(s: &Scavenged) -> Vec<(i64, Database)> {
         .collect()
 }
 
-fn duplicate_part(db: &Database, v: &[u8]) -> Vec<u8> {
-    if db.config.duplicates() { v.to_vec() } else { Vec::new() }
-}
-
 fn each_scavenged(
     s: &Scavenged,
     log: &Log,
@@ -172,26 +160,72 @@ fn each_scavenged(
     done
 }
 
-/// Records that are live now and were written before the point: their own files may have been cleaned.
-fn older(
+/// What a scavenge of the log up to a point gives, merged in the order of keys with records that are live now and were
+/// written before the point: their own files may have been cleaned.
+fn until(
+    s: &Scavenged,
+    log: &Log,
     node: &Node,
     end: Lsn,
     db: &Database,
-    s: &Scavenged,
-    all: &mut BTreeMap<(Vec<u8>, Vec<u8>), Vec<u8>>,
     cx: &Context,
+    sink: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let Some(env) = node.je.as_ref().filter(|_| node.by_header.is_none()) else { return Ok(()) };
-    let Some(d) = env.database(&db.name) else { return Ok(()) };
-    if s.databases.get(&db.name).is_some_and(|f| f.id != d.id) {
-        return Ok(());
+    let found = s.databases.get(&db.name);
+    let env = node.je.as_ref().filter(|_| node.by_header.is_none());
+    let older = env.and_then(|env| Some((env, env.database(&db.name)?)));
+    let older = older.filter(|(_, d)| found.is_none_or(|f| f.id == d.id));
+    let Some((env, d)) = older else { return each_scavenged(s, log, db, sink) };
+    let own_order = db.config.btree_comparator.as_ref().is_some_and(|c| !c.is_empty());
+    if db.config.duplicates() || own_order {
+        return until_unordered(s, log, env, d, end, db, cx, sink);
     }
-    let mut sink = |b: Batch| {
+    let mut known = found.into_iter().flat_map(|f| f.versions(false)).filter(|(_, _, doubt)| !doubt).peekable();
+    let give = |key: &[u8], v: &Version, sink: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>| {
+        v.data_in(log, key).map_or(Ok(()), |d| sink(key, &d))
+    };
+    let mut batch = |b: Batch| {
         for r in b.records.iter().filter(|r| r.lsn < end) {
-            let key = (r.key.to_vec(), duplicate_part(db, &r.data));
-            all.entry(key).or_insert_with(|| r.data.to_vec());
+            while let Some((k, v, _)) = known.next_if(|(k, ..)| *k < &r.key[..]) {
+                give(k, v, sink)?;
+            }
+            if known.peek().is_none_or(|(k, ..)| *k != &r.key[..]) {
+                sink(&r.key, &r.data)?;
+            }
         }
         Ok(())
     };
-    env.records(d, cx, &mut sink, &mut Vec::new())
+    env.records(d, cx, &mut batch, &mut Vec::new())?;
+    known.try_for_each(|(k, v, _)| give(k, v, sink))
+}
+
+/// As [`until`], where the order of keys is not that of their bytes: in memory, within its limit.
+fn until_unordered(
+    s: &Scavenged,
+    log: &Log,
+    env: &Environment,
+    d: &crate::model::Database,
+    end: Lsn,
+    db: &Database,
+    cx: &Context,
+    sink: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let part = |v: &[u8]| if db.config.duplicates() { v.to_vec() } else { Vec::new() };
+    let (mut all, mut held, limit) = (BTreeMap::new(), 0u64, cx.limits.memory / 2);
+    let mut hold = |k: &[u8], v: &[u8], all: &mut BTreeMap<_, Vec<u8>>| {
+        held = held.saturating_add(k.len() as u64).saturating_add(v.len() as u64).saturating_add(128);
+        if held > limit {
+            let what = format!("records of {} in the order of its own comparator", db.name);
+            return Err(Error::Limit { what, needed: held, limit });
+        }
+        all.entry((k.to_vec(), part(v))).or_insert_with(|| v.to_vec());
+        Ok(())
+    };
+    each_scavenged(s, log, db, &mut |k, v| hold(k, v, &mut all))?;
+    let mut batch = |b: Batch| {
+        let mut older = b.records.iter().filter(|r| r.lsn < end);
+        older.try_for_each(|r| hold(&r.key, &r.data, &mut all))
+    };
+    env.records(d, cx, &mut batch, &mut Vec::new())?;
+    all.iter().try_for_each(|((k, _), v)| sink(k, v))
 }

@@ -27,6 +27,33 @@ pub type Maker<'a> = dyn Fn(&WriteStep, &mut dyn Output) -> Result<()> + Sync + 
 /// A refusal when an input changed or the target holds something else; any error leaves the result invisible, and the
 /// same call later goes on where this one stopped.
 pub fn run(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context, make: &Maker<'_>) -> Result<Receipt> {
+    carry_out(sources, plan, target, cx, make, false)
+}
+
+/// As [`run`], but the files that the engine makes are asked for one after the other, in the plan's order: for engines
+/// that make a file from where the one before ended.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_in_order(
+    sources: &Sources,
+    plan: &Plan,
+    target: &dyn Target,
+    cx: &Context,
+    make: &Maker<'_>,
+) -> Result<Receipt> {
+    carry_out(sources, plan, target, cx, make, true)
+}
+
+fn carry_out(
+    sources: &Sources,
+    plan: &Plan,
+    target: &dyn Target,
+    cx: &Context,
+    make: &Maker<'_>,
+    in_order: bool,
+) -> Result<Receipt> {
     plan.check_inputs(sources)?;
     check_paths(plan)?;
     let finished: BTreeMap<u64, Placed> = match target.begin(plan, sample(sources, plan, cx).as_deref())? {
@@ -43,9 +70,12 @@ pub fn run(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Context, ma
     let work = Work { sources, target, cx, make };
     let mut files = Vec::new();
     for last in [false, true] {
-        let steps: Vec<(u64, &Step)> = (0..).zip(&plan.steps).filter(|(_, s)| s.is_last() == last).collect();
-        for placed in parallel::map(cx, &steps, |_, (i, step)| work.step(*i, step, &finished))? {
-            files.extend(placed?);
+        let steps = (0..).zip(&plan.steps).filter(|(_, s)| s.is_last() == last);
+        let (made, placed): (Vec<(u64, &Step)>, Vec<_>) =
+            steps.partition(|(_, s)| in_order && matches!(s, Step::Write(_)));
+        let units: Vec<Vec<(u64, &Step)>> = std::iter::once(made).chain(placed.into_iter().map(|s| vec![s])).collect();
+        for done in parallel::map(cx, &units, |_, unit| work.unit(unit, &finished))? {
+            files.extend(done?);
         }
     }
     files.sort_by(|a: &Placed, b| a.path.cmp(&b.path));
@@ -88,6 +118,16 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Steps that follow one another.
+    fn unit(&self, steps: &[(u64, &Step)], finished: &BTreeMap<u64, Placed>) -> Result<Vec<Placed>> {
+        let mut files = Vec::new();
+        for (i, step) in steps {
+            self.cx.cancelled()?;
+            files.extend(self.step(*i, step, finished)?);
+        }
+        Ok(files)
+    }
+
     fn step(&self, index: u64, step: &Step, finished: &BTreeMap<u64, Placed>) -> Result<Option<Placed>> {
         let size = match step {
             Step::Mkdir { .. } => return Ok(None),

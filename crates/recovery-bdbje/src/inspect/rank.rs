@@ -1,6 +1,6 @@
 //! Which node holds the most of what was agreed on, and where nodes part.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use recovery_core::Candidate;
 use serde_json::{Value, json};
@@ -34,17 +34,30 @@ pub struct Ranking {
     pub newest: Option<usize>,
 }
 
+/// Hashes of a node by VLSN, ascending; of a VLSN that was given twice the last one.
+fn hashes(n: &Node) -> Box<dyn Iterator<Item = (i64, u64)> + '_> {
+    let all = || n.scan.files.values().flat_map(|f| f.digests.iter());
+    if all().is_sorted_by(|a, b| a.0 < b.0) {
+        return Box::new(all());
+    }
+    Box::new(all().collect::<BTreeMap<_, _>>().into_iter())
+}
+
 /// Compares the content of two nodes VLSN by VLSN.
 fn diverge(a: &Node, b: &Node) -> (Option<i64>, u64) {
-    let mine: HashMap<i64, u64> = a.scan.files.values().flat_map(|f| f.digests.iter().copied()).collect();
+    let (mut mine, mut theirs) = (hashes(a).peekable(), hashes(b).peekable());
     let mut first: Option<i64> = None;
     let mut common = 0u64;
-    for (v, d) in b.scan.files.values().flat_map(|f| f.digests.iter()) {
-        if let Some(there) = mine.get(v) {
+    while let (Some((v, d)), Some((w, e))) = (mine.peek().copied(), theirs.peek().copied()) {
+        if v == w {
             common = common.saturating_add(1);
-            if there != d && first.is_none_or(|f| *v < f) {
-                first = Some(*v);
-            }
+            first = first.or((d != e).then_some(v));
+        }
+        if v <= w {
+            mine.next();
+        }
+        if w <= v {
+            theirs.next();
         }
     }
     (first, common)

@@ -266,31 +266,39 @@ impl Environment {
         sink: &mut dyn FnMut(records::Batch) -> CoreResult<()>,
         problems: &mut Vec<Problem>,
     ) -> CoreResult<()> {
-        self.records_with(db, cx, &|batch| batch, sink, problems)
+        self.supported(db)?;
+        let empty = Overlay::new();
+        let overlay = self.overlays.get(&db.id).unwrap_or(&empty);
+        records::stream(&self.log, db, overlay, cx, sink, problems)
     }
 
-    /// As [`records`](Self::records); `make` is called where a batch was read, for many at once, `sink` with its
-    /// results in order.
+    /// As [`records`](Self::records) without copying: `each` sees every live record where it was read, for many at
+    /// once, and `sink` gets what it made of those of one stretch of keys, in key order, with what could not be read.
     ///
     /// # Errors
     ///
     /// As [`records`](Self::records).
-    pub fn records_with<R: Send>(
+    pub fn visit<R: Default + Send>(
         &self,
         db: &Database,
         cx: &Context,
-        make: &(dyn Fn(records::Batch) -> R + Sync),
-        sink: &mut dyn FnMut(R) -> CoreResult<()>,
+        each: &(dyn Fn(&mut R, records::RecordRef<'_>) + Sync),
+        sink: &mut dyn FnMut(R, Vec<Problem>) -> CoreResult<()>,
         problems: &mut Vec<Problem>,
     ) -> CoreResult<()> {
+        self.supported(db)?;
+        let empty = Overlay::new();
+        let overlay = self.overlays.get(&db.id).unwrap_or(&empty);
+        records::visit(&self.log, db, overlay, cx, each, sink, problems)
+    }
+
+    fn supported(&self, db: &Database) -> CoreResult<()> {
         if self.has_old_duplicates(db) {
             let name = db.name.as_deref().unwrap_or_default();
             let what = format!("database {name:?}: duplicates in the form of log versions before 8");
             return Err(recovery_core::Error::unsupported(what));
         }
-        let empty = Overlay::new();
-        let overlay = self.overlays.get(&db.id).unwrap_or(&empty);
-        records::stream_with(&self.log, db, overlay, cx, make, sink, problems)
+        Ok(())
     }
 }
 

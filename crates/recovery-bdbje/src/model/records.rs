@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use recovery_core::{Context, Result as CoreResult, parallel};
+use recovery_core::{Context, Cursor, Result as CoreResult, parallel};
 
 use super::Problem;
 use super::env::Database;
@@ -13,7 +13,7 @@ use super::tree::{self, Leaf, LeafRef};
 use crate::format::header::{self, MAX_HEADER};
 use crate::format::ln::LnEntry;
 use crate::format::{EntryHeader, FormatError, Lsn, packed};
-use crate::reader::Log;
+use crate::reader::{Log, OwnedEntry};
 
 /// Bytes between two records of a batch that are read along rather than skipped.
 const GAP: u64 = 32 << 10;
@@ -21,6 +21,8 @@ const GAP: u64 = 32 << 10;
 const STRETCH: u64 = 2 << 20;
 /// What a record of unknown size is first expected to have.
 const GUESS: u64 = 512;
+/// Records of one bottom node that are larger together are read in parts of this size.
+const LARGE: u64 = 8 << 20;
 
 /// A live or dead key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,21 @@ pub struct Record {
     pub key: Bytes,
     /// Data; in a database with duplicates the second part.
     pub data: Bytes,
+    /// Place.
+    pub lsn: Lsn,
+    /// Place in the replication stream.
+    pub vlsn: Option<i64>,
+    /// The transaction is still open.
+    pub open: bool,
+}
+
+/// A record, seen where it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// Key; in a database with duplicates the first part.
+    pub key: &'a [u8],
+    /// Data; in a database with duplicates the second part.
+    pub data: &'a [u8],
     /// Place.
     pub lsn: Lsn,
     /// Place in the replication stream.
@@ -94,7 +111,7 @@ fn apply(slot: Option<Slot>, key: &[u8], change: &Change) -> Option<Slot> {
             dead: redo.dead,
             data: None,
             vlsn: None,
-            size: None,
+            size: i32::try_from(redo.size).ok().filter(|n| *n > 0),
             open: redo.open,
         }),
         _ => slot,
@@ -193,35 +210,90 @@ pub fn stream(
     sink: &mut dyn FnMut(Batch) -> CoreResult<()>,
     problems: &mut Vec<Problem>,
 ) -> CoreResult<()> {
-    stream_with(log, db, overlay, cx, &|batch| batch, sink, problems)
+    let part = |slots: Vec<Slot>| fetch(log, db.id, slots, db.config.duplicates());
+    let take = &mut |mut batch: Batch, problem: Option<Problem>| {
+        batch.problems.extend(problem);
+        sink(batch)
+    };
+    parts(log, db, overlay, cx, &part, take, problems)
 }
 
-/// As [`stream`]; what is made of each batch is made where it was read, many at once.
+/// Calls `each` for every live record where it was read, many at once, and `sink` with what was made of the records of
+/// one stretch of keys, in key order, and with what could not be read among them.
 ///
 /// # Errors
 ///
 /// The first error of `sink`, or that the caller asked to stop.
-pub fn stream_with<R: Send>(
+pub fn visit<R: Default + Send>(
     log: &Log,
     db: &Database,
     overlay: &Overlay,
     cx: &Context,
-    make: &(dyn Fn(Batch) -> R + Sync),
-    sink: &mut dyn FnMut(R) -> CoreResult<()>,
+    each: &(dyn Fn(&mut R, RecordRef<'_>) + Sync),
+    sink: &mut dyn FnMut(R, Vec<Problem>) -> CoreResult<()>,
     problems: &mut Vec<Problem>,
 ) -> CoreResult<()> {
+    let part = |slots: Vec<Slot>| {
+        let (mut made, mut problems) = (R::default(), Vec::new());
+        each_value(log, db.id, slots, db.config.duplicates(), &mut |r| each(&mut made, r), &mut problems);
+        (made, problems)
+    };
+    let take = &mut |(made, mut found): (R, Vec<Problem>), problem: Option<Problem>| {
+        found.extend(problem);
+        sink(made, found)
+    };
+    parts(log, db, overlay, cx, &part, take, problems)
+}
+
+/// Bottom node after bottom node; the records of one that are large together are read in parts, one after the other,
+/// so that memory does not grow with them.
+fn parts<R: Send>(
+    log: &Log,
+    db: &Database,
+    overlay: &Overlay,
+    cx: &Context,
+    part: &(dyn Fn(Vec<Slot>) -> R + Sync),
+    sink: &mut dyn FnMut(R, Option<Problem>) -> CoreResult<()>,
+    problems: &mut Vec<Problem>,
+) -> CoreResult<()> {
+    enum Done<R> {
+        Made(R),
+        Large(Vec<Slot>),
+    }
     let refs = leaf_refs(log, db.root, db.id, problems);
-    let (id, duplicates) = (db.id, db.config.duplicates());
     // Without a tree everything is in one range: cut it, so that the work is shared and memory bounded.
     let refs = split(refs, overlay);
     let window = cx.limits.threads.saturating_mul(4);
     let work = |leaf: LeafRef| {
-        let (slots, problem) = read_leaf(log, &leaf, overlay, id);
-        let mut batch = fetch(log, id, slots, duplicates);
-        batch.problems.extend(problem);
-        make(batch)
+        let (slots, problem) = read_leaf(log, &leaf, overlay, db.id);
+        let weight = slots.iter().fold(0u64, |n, s| n.saturating_add(weight(s)));
+        (if weight <= LARGE { Done::Made(part(slots)) } else { Done::Large(slots) }, problem)
     };
-    parallel::stream(cx, refs.into_iter(), window, work, sink)
+    parallel::stream(cx, refs.into_iter(), window, work, |(done, mut problem)| match done {
+        Done::Made(made) => sink(made, problem),
+        Done::Large(slots) => {
+            let mut rest = slots.into_iter().peekable();
+            while rest.peek().is_some() {
+                let mut left = LARGE;
+                let mut some = Vec::new();
+                while let Some(s) = rest.next_if(|s| some.is_empty() || weight(s) <= left) {
+                    left = left.saturating_sub(weight(&s));
+                    some.push(s);
+                }
+                sink(part(some), problem.take())?;
+            }
+            Ok(())
+        }
+    })
+}
+
+/// What the value of a slot is expected to take.
+fn weight(slot: &Slot) -> u64 {
+    match (&slot.data, slot.size) {
+        (Some(d), _) => d.len() as u64,
+        (None, Some(n)) if !slot.dead => u64::try_from(n).unwrap_or(0),
+        _ => GUESS,
+    }
 }
 
 fn split(refs: Vec<LeafRef>, overlay: &Overlay) -> Vec<LeafRef> {
@@ -245,42 +317,67 @@ fn split(refs: Vec<LeafRef>, overlay: &Overlay) -> Vec<LeafRef> {
 #[must_use]
 pub fn fetch(log: &Log, db: i64, slots: Vec<Slot>, duplicates: bool) -> Batch {
     let mut batch = Batch { records: Vec::with_capacity(slots.len()), problems: Vec::new() };
-    let mut wanted: Vec<(Lsn, u64)> = slots
-        .iter()
-        .filter(|s| !s.dead && s.data.is_none())
-        .map(|s| (s.lsn, s.size.and_then(|n| u64::try_from(n).ok()).unwrap_or(GUESS)))
-        .collect();
-    wanted.sort_unstable();
-    let stretches = read_stretches(log, &wanted);
-    for slot in slots {
-        if slot.dead {
-            continue;
-        }
-        let lsn = slot.lsn;
-        let got = match slot.data {
-            Some(data) => Ok((Some(Bytes::from(data)), slot.vlsn.or_else(|| header_vlsn(log, db, lsn)))),
-            None => value(log, &stretches, &slot),
-        };
-        match got {
-            // The record itself may turn out to be a deletion where the slot did not say so.
-            Ok((None, _)) => {}
-            Ok((Some(data), vlsn)) => match parts(&slot.key, data, duplicates) {
-                Ok((key, data)) => batch.records.push(Record { key, data, lsn, vlsn, open: slot.open }),
-                Err(error) => batch.problems.push(problem(db, slot.key, lsn, error)),
-            },
-            Err(error) => batch.problems.push(problem(db, slot.key, lsn, error)),
-        }
-    }
+    let Batch { records, problems } = &mut batch;
+    let mut keep = |r: RecordRef<'_>| {
+        records.push(Record {
+            key: Bytes::copy_from_slice(r.key),
+            data: Bytes::copy_from_slice(r.data),
+            lsn: r.lsn,
+            vlsn: r.vlsn,
+            open: r.open,
+        });
+    };
+    each_value(log, db, slots, duplicates, &mut keep, problems);
     batch
 }
 
+/// Calls `sink` for every live record among the slots; their entries are read many at a time.
+fn each_value(
+    log: &Log,
+    db: i64,
+    slots: Vec<Slot>,
+    duplicates: bool,
+    sink: &mut dyn FnMut(RecordRef<'_>),
+    problems: &mut Vec<Problem>,
+) {
+    // Of a record that lies in its slot only the VLSN is missing, which the header of its entry holds, if that is still
+    // there. Local databases have none.
+    let bare = |s: &Slot| s.data.is_some() && s.vlsn.is_none() && db < 0 && !s.lsn.is_null();
+    let size = |s: &Slot| if s.data.is_some() { MAX_HEADER as u64 } else { hint(s) };
+    let wanted = slots.iter().filter(|s| !s.dead && (s.data.is_none() || bare(s)));
+    let mut wanted: Vec<(Lsn, u64)> = wanted.map(|s| (s.lsn, size(s))).collect();
+    wanted.sort_unstable();
+    let stretches = read_stretches(log, &wanted);
+    for slot in slots.into_iter().filter(|s| !s.dead) {
+        let lsn = slot.lsn;
+        let mut alone = None;
+        let got = match &slot.data {
+            Some(data) => {
+                let vlsn = if bare(&slot) { header_vlsn(&stretches, lsn) } else { slot.vlsn };
+                Ok((Some(data.as_slice()), vlsn))
+            }
+            None => value(log, &stretches, &slot, &mut alone),
+        };
+        let done = got.and_then(|(data, vlsn)| {
+            // The record itself may turn out to be a deletion where the slot did not say so.
+            let Some(data) = data else { return Ok(()) };
+            let (key, data) = if duplicates { packed::split_two_part(&slot.key)? } else { (slot.key.as_slice(), data) };
+            sink(RecordRef { key, data, lsn, vlsn, open: slot.open });
+            Ok(())
+        });
+        if let Err(error) = done {
+            problems.push(problem(db, slot.key, lsn, error));
+        }
+    }
+}
+
+fn hint(slot: &Slot) -> u64 {
+    slot.size.and_then(|n| u64::try_from(n).ok()).unwrap_or(GUESS)
+}
+
 /// VLSN of a record whose data lie in its slot, where its own entry is still there.
-fn header_vlsn(log: &Log, db: i64, lsn: Lsn) -> Option<i64> {
-    let file = log.files.get(&lsn.file()).filter(|_| db < 0 && !lsn.is_null())?;
-    let at = u64::from(lsn.offset());
-    let mut bytes = [0; MAX_HEADER];
-    file.blob.read_exact_at(at, &mut bytes).ok()?;
-    let header = EntryHeader::decode(&mut recovery_core::Cursor::new(&bytes, at)).ok()?;
+fn header_vlsn(stretches: &[Stretch], lsn: Lsn) -> Option<i64> {
+    let header = EntryHeader::decode(&mut Cursor::new(within(stretches, lsn)?, lsn.offset().into())).ok()?;
     header.vlsn.filter(|_| header.kind.is_user_ln())
 }
 
@@ -288,18 +385,9 @@ fn problem(db: i64, key: Vec<u8>, lsn: Lsn, error: FormatError) -> Problem {
     Problem { what: "record".to_owned(), lsn, db: Some(db), key: Some(key), error }
 }
 
-fn parts(key: &[u8], data: Bytes, duplicates: bool) -> Result<(Bytes, Bytes), FormatError> {
-    if !duplicates {
-        return Ok((Bytes::copy_from_slice(key), data));
-    }
-    let (first, second) = packed::split_two_part(key)?;
-    Ok((Bytes::copy_from_slice(first), Bytes::copy_from_slice(second)))
-}
-
 /// A stretch of one file.
 struct Stretch {
     from: Lsn,
-    end: u64,
     bytes: Bytes,
 }
 
@@ -314,7 +402,7 @@ fn read_stretches(log: &Log, wanted: &[(Lsn, u64)]) -> Vec<Stretch> {
         if start < end
             && let Ok(bytes) = file.blob.bytes(start..end)
         {
-            out.push(Stretch { from, end, bytes });
+            out.push(Stretch { from, bytes });
         }
     };
     for (lsn, size) in wanted {
@@ -338,47 +426,49 @@ fn read_stretches(log: &Log, wanted: &[(Lsn, u64)]) -> Vec<Stretch> {
     out
 }
 
+/// The bytes from a place on, as far as they were read.
+fn within(stretches: &[Stretch], lsn: Lsn) -> Option<&[u8]> {
+    let before = stretches.partition_point(|s| s.from <= lsn).checked_sub(1)?;
+    let near = stretches.get(before).filter(|s| s.from.file() == lsn.file())?;
+    near.bytes.get(usize::try_from(lsn.offset().checked_sub(near.from.offset())?).ok()?..)
+}
+
 /// Data and VLSN of the record of a slot; no data when it is a deletion.
-fn value(log: &Log, stretches: &[Stretch], slot: &Slot) -> Result<(Option<Bytes>, Option<i64>), FormatError> {
+fn value<'s>(
+    log: &Log,
+    stretches: &'s [Stretch],
+    slot: &Slot,
+    alone: &'s mut Option<OwnedEntry>,
+) -> Result<(Option<&'s [u8]>, Option<i64>), FormatError> {
     let lsn = slot.lsn;
-    let i = stretches.partition_point(|s| s.from <= lsn);
-    let near = i.checked_sub(1).and_then(|i| stretches.get(i)).filter(|s| s.from.file() == lsn.file());
     let at = u64::from(lsn.offset());
-    if let Some(s) = near
-        && at < s.end
+    if let Some(window) = within(stretches, lsn)
+        && let Ok(header) = EntryHeader::decode(&mut Cursor::new(window, at))
+        && let Ok(total) = usize::try_from(header.total())
+        && let Some(entry) = window.get(..total)
     {
-        let skip = usize::try_from(at.saturating_sub(s.from.offset().into())).unwrap_or(usize::MAX);
-        let window = s.bytes.get(skip..).unwrap_or_default();
-        let mut c = recovery_core::Cursor::new(window, at);
-        if let Ok(header) = EntryHeader::decode(&mut c)
-            && let Ok(total) = usize::try_from(header.total())
-            && let Some(entry) = window.get(..total)
-        {
-            header::verify(&header, entry, at)?;
-            let file = log.files.get(&lsn.file()).map_or(0, crate::reader::LogFile::version);
-            let bytes = s.bytes.slice(skip..skip.saturating_add(total));
-            return data_of(&header, &bytes, file, at, &slot.key);
-        }
+        header::verify(&header, entry, at)?;
+        let version = log.files.get(&lsn.file()).map_or(0, crate::reader::LogFile::version);
+        return data_of(&header, entry, version, at, &slot.key);
     }
-    let e = log.entry_hinted(lsn, slot.size.and_then(|n| u64::try_from(n).ok()).unwrap_or(GUESS))?;
+    let e = alone.insert(log.entry_hinted(lsn, hint(slot))?);
     data_of(&e.header, &e.bytes, e.version, at, &slot.key)
 }
 
-fn data_of(
+fn data_of<'e>(
     header: &EntryHeader,
-    entry: &Bytes,
+    entry: &'e [u8],
     version: u8,
     at: u64,
     key: &[u8],
-) -> Result<(Option<Bytes>, Option<i64>), FormatError> {
+) -> Result<(Option<&'e [u8]>, Option<i64>), FormatError> {
     if !header.kind.is_ln() {
         return Err(FormatError::BadType { found: header.kind.number(), at });
     }
     let item = entry.get(header.size()..).unwrap_or_default();
-    let ln = LnEntry::decode(&mut recovery_core::Cursor::new(item, at), header.kind, version)?;
+    let ln = LnEntry::decode(&mut Cursor::new(item, at), header.kind, version)?;
     if ln.key != key {
         return Err(FormatError::Invalid { field: "key of the record", at, found: -1 });
     }
-    let data = if ln.is_deletion() { None } else { ln.data.map(|d| entry.slice_ref(d)) };
-    Ok((data, header.vlsn))
+    Ok((ln.data.filter(|_| !ln.is_deletion()), header.vlsn))
 }

@@ -33,6 +33,8 @@ pub struct Redo {
     pub dead: bool,
     /// Its transaction is still open (only when opened as a replica).
     pub open: bool,
+    /// Bytes of its entry; 0 when not known.
+    pub size: u32,
 }
 
 /// What happens to one key.
@@ -240,7 +242,7 @@ fn changes(file: &LogFile, from: u64, fate: &Fate) -> Changes {
         if h.kind.number() == 22 {
             if let Ok(Entry::OldDelta(d)) = Entry::decode(h.kind, version, e.item(), e.item_at()) {
                 for (key, at, state) in &d.slots {
-                    let redo = Redo { lsn: *at, dead: state & 9 != 0, open: false };
+                    let redo = Redo { lsn: *at, dead: state & 9 != 0, open: false, size: 0 };
                     let change = out.overlays.entry(d.db).or_default().entry((*key).unwrap_or_default().into());
                     merge_redo(change.or_default(), redo);
                 }
@@ -277,7 +279,10 @@ fn change(out: &mut Changes, ln: &LnEntry<'_>, h: &EntryHeader, lsn: Lsn, fate: 
     }
     let entry = out.overlays.entry(db).or_default().entry(ln.key.into()).or_default();
     match fate.counts(txn, lsn, h.invisible()) {
-        Some(open) => merge_redo(entry, Redo { lsn, dead: ln.is_deletion(), open }),
+        Some(open) => {
+            let size = u32::try_from(h.total()).unwrap_or(u32::MAX);
+            merge_redo(entry, Redo { lsn, dead: ln.is_deletion(), open, size });
+        }
         None if txn.is_some() => entry.undo.push(Undo {
             lsn,
             abort_lsn: ln.abort_lsn,

@@ -79,21 +79,20 @@ pub fn node_of(entry: &OwnedEntry) -> Result<Box<Node<'_>>> {
 ///
 /// When an embedded slot does not hold what it says.
 pub fn leaves(node: &Node<'_>) -> Result<Vec<Leaf>> {
-    node.slots
-        .iter()
-        .map(|s| {
-            let (_, data) = s.parts()?;
-            Ok(Leaf {
-                key: node.key(s)?.into_owned(),
-                lsn: s.lsn,
-                state: s.state,
-                data: data.map(<[u8]>::to_vec),
-                vlsn: s.vlsn,
-                size: s.size,
-                expiration: s.expiration,
-            })
-        })
-        .collect()
+    let mut out = Vec::with_capacity(node.slots.len());
+    for s in &node.slots {
+        let (_, data) = s.parts()?;
+        out.push(Leaf {
+            key: node.key(s)?.into_owned(),
+            lsn: s.lsn,
+            state: s.state,
+            data: data.map(<[u8]>::to_vec),
+            vlsn: s.vlsn,
+            size: s.size,
+            expiration: s.expiration,
+        });
+    }
+    Ok(out)
 }
 
 /// All slots of the bottom node at `lsn`; changes are merged with the full version they belong to.

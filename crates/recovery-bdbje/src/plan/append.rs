@@ -3,7 +3,7 @@
 use recovery_core::{Context, Error, Result};
 
 use super::group::{je_version, new_group, new_node};
-use super::{Decided, Drawn, Identity, Options, Recipe, Work, summarise};
+use super::{Decided, Drawn, Identity, Made, Options, Recipe, Work, summarise};
 use crate::format::group::{GROUP_DB, GROUP_DB_ID, GroupRecord, NodeRecord};
 use crate::format::vlsn_index::{RANGE_KEY, VLSN_DB};
 use crate::format::{Lsn, packed};
@@ -130,8 +130,8 @@ pub(super) fn append(
     decided.last_vlsn = commit;
     decided.group_kept = options.keep_group;
     let number = reset.file;
-    let work = Work { decided, keep, made: vec![(number, bytes)], losses: Vec::new() };
-    crate::apply::prove(&work, Some(&log), !options.keep_group, cx)?;
+    let work = Work { decided, keep, made: vec![(number, Made::Bytes(bytes))], losses: Vec::new() };
+    crate::apply::prove(&work, &log, !options.keep_group, cx)?;
     Ok(work)
 }
 

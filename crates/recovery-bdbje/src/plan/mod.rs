@@ -17,6 +17,7 @@ use crate::format::group::uuid_text;
 use crate::inspect::{Inspected, Node, checks};
 pub use decided::{Decided, Identity, Options, Recipe, Summary, Summing, summarise};
 pub(crate) use group::address_in_name;
+pub use scratch::write_again;
 
 /// Everything that is needed to make the files of the result.
 #[derive(Debug)]
@@ -26,9 +27,18 @@ pub struct Work {
     /// Source files that are kept: number, path, bytes of it.
     pub keep: Vec<(u32, String, u64)>,
     /// Files that are made.
-    pub made: Vec<(u32, Vec<u8>)>,
+    pub made: Vec<(u32, Made)>,
     /// Losses: name, sentence, records.
     pub losses: Vec<(&'static str, String, u64)>,
+}
+
+/// A file that is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// Its length: its bytes are made when the plan is carried out.
+    Later(u64),
 }
 
 fn inspected(sources: &Sources, report: &Report, cx: &Context) -> Result<Arc<Inspected>> {
@@ -65,13 +75,15 @@ pub fn plan(sources: &Sources, report: &Report, options: &Value, cx: &Context) -
             last: false,
         });
     }
-    let scratch = work.decided.recipe == Recipe::Scratch;
-    for (number, bytes) in &work.made {
-        let args = if scratch { json!({"file": number}) } else { json!({"hex": recovery_core::hex(bytes)}) };
+    for (number, made) in &work.made {
+        let (what, size, args) = match made {
+            Made::Bytes(b) => ("group reset", b.len() as u64, json!({"hex": recovery_core::hex(b)})),
+            Made::Later(size) => ("new log file", *size, json!({"file": number})),
+        };
         plan.steps.push(Step::Write(WriteStep {
             to: format!("bdb/{}", crate::reader::log::file_name(*number)),
-            what: if scratch { "new log file".to_owned() } else { "group reset".to_owned() },
-            size: bytes.len() as u64,
+            what: what.to_owned(),
+            size,
             args,
             mode: Some(0o644),
             last: false,
@@ -90,7 +102,7 @@ pub fn plan(sources: &Sources, report: &Report, options: &Value, cx: &Context) -
     let more: Vec<(u16, String)> = seen
         .nodes
         .iter()
-        .filter(|n| scratch || n.source == base.source)
+        .filter(|n| work.decided.recipe == Recipe::Scratch || n.source == base.source)
         .flat_map(|n| n.log.files.values().map(|f| (n.source, f.name.clone())))
         .collect();
     plan.seal(sources, &more)?;

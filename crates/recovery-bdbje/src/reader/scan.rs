@@ -13,6 +13,7 @@ use crate::format::database::DbTree;
 use crate::format::file_header::FILE_HEADER_SIZE;
 use crate::format::txn::{Matchpoint, RollbackEnd, RollbackStart, TxnEnd};
 use crate::format::{Entry, EntryType, FormatError, Lsn};
+use crate::model::digest::{self, Digests};
 
 /// How many breaks, matchpoints and bad spots of one file are kept; more are counted.
 const KEPT: usize = 10_000;
@@ -191,7 +192,7 @@ pub struct FileScan {
     /// What is known of each byte.
     pub coverage: Coverage,
     /// Hash of the content of each visible replicated entry, by VLSN, when asked for.
-    pub digests: Vec<(i64, u64)>,
+    pub digests: Digests,
     /// Invisible entries: place and whether they belong to the replication stream.
     pub invisible: Vec<(u64, u64, bool)>,
     /// The file header carries flags, which it never does.
@@ -274,6 +275,7 @@ pub fn scan_file(file: &LogFile, options: ScanOptions) -> FileScan {
         s.covered = at;
     }
     s.verified(at);
+    scan.digests.shrink();
     scan.unread = walker.unread().to_vec();
     for r in &scan.unread {
         scan.coverage.mark(r.clone(), Class::Unread);
@@ -470,8 +472,8 @@ impl Scanner<'_> {
     /// What two nodes must agree on: type, database, transaction, key, data, master; never times and places.
     fn digest(&mut self, e: &EntryRef<'_>) {
         let Some(vlsn) = e.header.vlsn else { return };
-        match Entry::decode(e.header.kind, self.version, e.item(), e.item_at()) {
-            Ok(entry) => self.scan.digests.push((vlsn, crate::model::digest::of_entry(e.header.kind, &entry))),
+        match digest::of(e, self.version) {
+            Ok(digest) => self.scan.digests.push(vlsn, digest),
             Err(error) => self.odd(e.at, error),
         }
     }

@@ -11,19 +11,16 @@ use super::{broken, set, text};
 use crate::format::packed;
 use crate::inspect::node;
 use crate::meta::Meta;
-use crate::model::{Batch, Environment, Role, env};
+use crate::model::records::RecordRef;
+use crate::model::{Batch, Environment, Problem, Role, env};
 use crate::reader::log::Log;
 use crate::reader::scan::{ScanOptions, scan_file};
 
+/// Bytes that the lines of a bottom node are first expected to take.
+const LINES: usize = 160 << 10;
+
 fn hex_into(line: &mut Vec<u8>, bytes: &[u8]) {
-    let at = line.len();
-    line.resize(at.saturating_add(bytes.len().saturating_mul(2)), 0);
-    let digit = |n: u8| if n < 10 { b'0'.wrapping_add(n) } else { b'a'.wrapping_add(n).wrapping_sub(10) };
-    for (two, b) in line.get_mut(at..).unwrap_or_default().chunks_exact_mut(2).zip(bytes) {
-        if let [high, low] = two {
-            (*high, *low) = (digit(b >> 4), digit(b & 15));
-        }
-    }
+    hex_simd::encode_append(bytes, line, hex_simd::AsciiCase::Lower);
 }
 
 fn line(buf: &mut Vec<u8>, db: &str, key: &[u8], data: &[u8], vlsn: Option<i64>, extra: &str) {
@@ -59,21 +56,20 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
     for (name, id) in env.names.iter().filter(|(n, _)| only.is_none_or(|o| o == *n)) {
         let Some(db) = env.databases.get(id) else { continue };
         let (shown, mut problems) = (quoted(name), Vec::new());
-        let make = |b: Batch| {
-            if let Some(p) = b.problems.first() {
-                return Err(Error::Damaged(format!("{name}: {p}; dump --salvage passes over it")));
+        let damaged = |p: &Problem| Error::Damaged(format!("{name}: {p}; dump --salvage passes over it"));
+        let each = |buf: &mut Vec<u8>, r: RecordRef<'_>| {
+            if buf.is_empty() {
+                buf.reserve(LINES);
             }
-            let mut buf = Vec::new();
-            for r in &b.records {
-                let extra = if r.open { ",\"open\":true" } else { "" };
-                line(&mut buf, &shown, &r.key, &r.data, r.vlsn, extra);
-            }
-            Ok(buf)
+            line(buf, &shown, r.key, r.data, r.vlsn, if r.open { ",\"open\":true" } else { "" });
         };
-        let mut sink = |lines: Result<Vec<u8>>| out.write_all(&lines?).map_err(broken);
-        env.records_with(db, cx, &make, &mut sink, &mut problems)?;
+        let mut sink = |lines: Vec<u8>, found: Vec<Problem>| match found.first() {
+            Some(p) => Err(damaged(p)),
+            None => out.write_all(&lines).map_err(broken),
+        };
+        env.visit(db, cx, &each, &mut sink, &mut problems)?;
         if let Some(p) = problems.first() {
-            return Err(Error::Damaged(format!("{name}: {p}; dump --salvage passes over it")));
+            return Err(damaged(p));
         }
     }
     Ok(Exit::OK)

@@ -107,14 +107,14 @@ impl Reset {
         let v = next();
         index.add(v, txn.commit(&mut w, Some(v), self.now, self.node.id.into()));
         if let Some(db) = &self.index {
-            self.move_index(&mut w, db, &index, v);
+            self.move_index(&mut w, db, index, v);
         }
         let (_, files) = w.finish();
         (files.into_iter().next().unwrap_or_default(), v)
     }
 
     /// Old VLSNs are never served again: the index begins at the first new one.
-    fn move_index(&self, w: &mut LogWriter, db: &IndexDb, index: &IndexBuilder, last: i64) {
+    fn move_index(&self, w: &mut LogWriter, db: &IndexDb, index: IndexBuilder, last: i64) {
         let range_key = long_key(RANGE_KEY);
         if !db.rooted {
             w.root(db.id, self.tree_node.saturating_add(3), &range_key, false);

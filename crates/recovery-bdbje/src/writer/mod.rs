@@ -30,8 +30,9 @@ pub struct LogWriter {
     version: u8,
     now: i64,
     max: u64,
-    first: u32,
-    files: Vec<Vec<u8>>,
+    number: u32,
+    full: Vec<Vec<u8>>,
+    file: Vec<u8>,
     prev: u32,
 }
 
@@ -39,23 +40,8 @@ impl LogWriter {
     /// Begins file `first`; `last_in_prev` is the place of the last entry of the file before.
     #[must_use]
     pub fn new(version: u8, first: u32, last_in_prev: u32, now: i64, max: u64) -> Self {
-        let mut w = Self { version, now, max, first, files: Vec::new(), prev: 0 };
-        w.begin(last_in_prev);
-        w
-    }
-
-    fn begin(&mut self, last_in_prev: u32) {
-        let number = self.first.saturating_add(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
-        let item = FileHeader {
-            time: self.now,
-            number,
-            last_entry_in_prev: last_in_prev.into(),
-            version: self.version.into(),
-        };
-        let mut file = Vec::new();
-        header::put(&mut file, EntryType::FILE_HEADER, 0, 0, None, &item.encode());
-        self.files.push(file);
-        self.prev = 0;
+        let file = header(version, first, last_in_prev, now);
+        Self { version, now, max, number: first, full: Vec::new(), file, prev: 0 }
     }
 
     /// Log version.
@@ -66,18 +52,17 @@ impl LogWriter {
 
     /// Place of the next entry, if it fits the file.
     fn here(&self) -> Lsn {
-        let n = u32::try_from(self.files.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let at = self.files.last().map_or(0, Vec::len);
-        Lsn::new(self.first.saturating_add(n), u32::try_from(at).unwrap_or(u32::MAX))
+        Lsn::new(self.number, u32::try_from(self.file.len()).unwrap_or(u32::MAX))
     }
 
-    /// Number of the file the next entry of this size goes to.
+    /// Begins the next file when an entry of this size does not fit.
     fn make_room(&mut self, size: usize) {
-        let len = self.files.last().map_or(0, Vec::len);
-        let full = (len as u64).saturating_add(size as u64) > self.max;
+        let full = (self.file.len() as u64).saturating_add(size as u64) > self.max;
         if full && self.prev != 0 {
-            let last = self.prev;
-            self.begin(last);
+            self.number = self.number.saturating_add(1);
+            let next = header(self.version, self.number, self.prev, self.now);
+            self.full.push(std::mem::replace(&mut self.file, next));
+            self.prev = 0;
         }
     }
 
@@ -85,11 +70,15 @@ impl LogWriter {
     pub fn put(&mut self, kind: EntryType, flags: u8, vlsn: Option<i64>, item: &[u8]) -> Lsn {
         self.make_room(item.len().saturating_add(header::MAX_HEADER));
         let lsn = self.here();
-        if let Some(file) = self.files.last_mut() {
-            header::put(file, kind, flags, self.prev, vlsn, item);
-        }
+        header::put(&mut self.file, kind, flags, self.prev, vlsn, item);
         self.prev = lsn.offset();
         lsn
+    }
+
+    /// The files that are full and were not taken before: whoever writes much takes them as they come.
+    #[must_use]
+    pub fn take_full(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.full)
     }
 
     /// Appends a decoded entry.
@@ -128,11 +117,20 @@ impl LogWriter {
         self.entry(EntryType::IN, 0, None, &Entry::Node(Box::new(node)));
     }
 
-    /// The files and the number of the first.
+    /// The number of the last file, and the files that were not taken before.
     #[must_use]
-    pub fn finish(self) -> (u32, Vec<Vec<u8>>) {
-        (self.first, self.files)
+    pub fn finish(mut self) -> (u32, Vec<Vec<u8>>) {
+        self.full.push(self.file);
+        (self.number, self.full)
     }
+}
+
+/// The begin of a file.
+fn header(version: u8, number: u32, last_in_prev: u32, now: i64) -> Vec<u8> {
+    let item = FileHeader { time: now, number, last_entry_in_prev: last_in_prev.into(), version: version.into() };
+    let mut file = Vec::new();
+    header::put(&mut file, EntryType::FILE_HEADER, 0, 0, None, &item.encode());
+    file
 }
 
 /// A transaction being written.
@@ -171,45 +169,53 @@ impl TxnWriter {
     }
 }
 
-/// The VLSNs of one file, as the index wants them.
+/// The VLSN index of what is written: buckets, none of which spans two files or more than
+/// [`BUCKET_SIZE`](crate::format::vlsn_index::BUCKET_SIZE) VLSNs.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {
-    places: Vec<(i64, Lsn)>,
+    range: Option<(i64, i64)>,
+    open: Vec<(i64, Lsn)>,
+    done: Vec<(i64, Vec<u8>)>,
 }
 
 impl IndexBuilder {
     /// Takes note of an entry of the stream; VLSNs come without holes.
     pub fn add(&mut self, vlsn: i64, lsn: Lsn) {
-        self.places.push((vlsn, lsn));
+        let size = usize::try_from(crate::format::vlsn_index::BUCKET_SIZE).unwrap_or(500);
+        let other = self.open.first().is_some_and(|(_, l)| l.file() != lsn.file());
+        if other || self.open.len() >= size {
+            self.close();
+        }
+        self.open.push((vlsn, lsn));
+        self.range = Some((self.range.map_or(vlsn, |(first, _)| first), vlsn));
     }
 
     /// First and last VLSN.
     #[must_use]
-    pub fn range(&self) -> Option<(i64, i64)> {
-        Some((self.places.first()?.0, self.places.last()?.0))
+    pub const fn range(&self) -> Option<(i64, i64)> {
+        self.range
     }
 
-    /// Buckets: none spans two files or more than [`BUCKET_SIZE`](crate::format::vlsn_index::BUCKET_SIZE) VLSNs.
-    #[must_use]
-    pub fn buckets(&self) -> Vec<(i64, Vec<u8>)> {
-        use crate::format::vlsn_index::{BUCKET_SIZE, Bucket, STRIDE};
-        let mut out = Vec::new();
-        let size = usize::try_from(BUCKET_SIZE).unwrap_or(500);
+    fn close(&mut self) {
+        use crate::format::vlsn_index::{Bucket, STRIDE};
         let stride = usize::try_from(STRIDE).unwrap_or(10);
-        for file in self.places.chunk_by(|a, b| a.1.file() == b.1.file()) {
-            for part in file.chunks(size) {
-                let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
-                let bucket = Bucket::Real {
-                    file: first.1.file().into(),
-                    stride: STRIDE,
-                    first: first.0,
-                    last: last.0,
-                    last_lsn: last.1,
-                    offsets: part.iter().step_by(stride).map(|(_, l)| l.offset()).collect(),
-                };
-                out.push((first.0, bucket.encode()));
-            }
-        }
-        out
+        let (Some(first), Some(last)) = (self.open.first(), self.open.last()) else { return };
+        let bucket = Bucket::Real {
+            file: first.1.file().into(),
+            stride: STRIDE,
+            first: first.0,
+            last: last.0,
+            last_lsn: last.1,
+            offsets: self.open.iter().step_by(stride).map(|(_, l)| l.offset()).collect(),
+        };
+        self.done.push((first.0, bucket.encode()));
+        self.open.clear();
+    }
+
+    /// The buckets with their first VLSNs.
+    #[must_use]
+    pub fn buckets(mut self) -> Vec<(i64, Vec<u8>)> {
+        self.close();
+        self.done
     }
 }

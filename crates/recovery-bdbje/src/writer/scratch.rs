@@ -258,13 +258,19 @@ impl ScratchWriter {
         }
     }
 
-    /// Writes the index; gives the files and the last VLSN.
+    /// The files that are full and were not taken before; their numbers follow one another from 0 on.
+    #[must_use]
+    pub fn take_full(&mut self) -> Vec<Vec<u8>> {
+        self.w.take_full()
+    }
+
+    /// Writes the index; gives the files that were not taken before and the last VLSN.
     #[must_use]
     pub fn finish(mut self) -> (Vec<Vec<u8>>, i64) {
         self.flush();
         if let (Some(db), Some((first, last))) = (self.index_db, self.index.range()) {
             let mut txn = TxnWriter::new(2);
-            for (first, bucket) in self.index.buckets() {
+            for (first, bucket) in std::mem::take(&mut self.index).buckets() {
                 let key = tuple_long(first);
                 txn.record(&mut self.w, None, LnEntry::new(EntryType::INS_LN_TX, db, None, &key, Some(&bucket)));
             }

@@ -9,6 +9,7 @@
 mod names;
 mod pass;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use recovery_core::{Context, Result as CoreResult, parallel};
@@ -319,24 +320,26 @@ impl Found {
     /// be fetched.
     pub fn each(&self, log: &Log, stale: bool, sink: &mut dyn FnMut(&[u8], &[u8], &Version, bool)) -> Vec<Vec<u8>> {
         let mut failed = Vec::new();
-        for (key, known) in &self.keys {
-            let (version, doubt) = match (known.in_doubt(), known.live()) {
-                (Some(v), _) => (v, true),
-                (None, Some(v)) => (v, false),
-                (None, None) => match known.stale().filter(|_| stale) {
-                    Some(v) => (v, false),
-                    None => continue,
-                },
-            };
-            match &version.data {
-                Some(d) => sink(key, d, version, doubt),
-                None => match fetch(log, version.lsn, key) {
-                    Some(d) => sink(key, &d, version, doubt),
-                    None => failed.push(key.to_vec()),
-                },
+        for (key, version, doubt) in self.versions(stale) {
+            match version.data_in(log, key) {
+                Some(d) => sink(key, &d, version, doubt),
+                None => failed.push(key.to_vec()),
             }
         }
         failed
+    }
+
+    /// Keys that are live, in their order: the version of each and whether it is in doubt. `stale` ones are given when
+    /// asked for.
+    pub fn versions(&self, stale: bool) -> impl Iterator<Item = (&[u8], &Version, bool)> {
+        self.keys.iter().filter_map(move |(key, known)| {
+            let (version, doubt) = match (known.in_doubt(), known.live()) {
+                (Some(v), _) => (v, true),
+                (None, Some(v)) => (v, false),
+                (None, None) => (known.stale().filter(|_| stale)?, false),
+            };
+            Some((key.as_ref(), version, doubt))
+        })
     }
 
     /// How many keys are live and count, are in doubt, are known only in an older version, and are lost.
@@ -353,11 +356,18 @@ impl Found {
     }
 }
 
-fn fetch(log: &Log, lsn: Lsn, key: &[u8]) -> Option<Vec<u8>> {
-    let e = log.entry(lsn).ok()?;
-    match e.decode().ok()? {
-        crate::format::Entry::Ln(ln) if ln.key == key => ln.data.map(<[u8]>::to_vec),
-        _ => None,
+impl Version {
+    /// The data: its own, or those of the entry.
+    #[must_use]
+    pub fn data_in(&self, log: &Log, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        if let Some(d) = &self.data {
+            return Some(Cow::Borrowed(d));
+        }
+        let e = log.entry(self.lsn).ok()?;
+        match e.decode().ok()? {
+            crate::format::Entry::Ln(ln) if ln.key == key => ln.data.map(|d| Cow::Owned(d.to_vec())),
+            _ => None,
+        }
     }
 }
 
