@@ -34,6 +34,16 @@ impl<T: Copy + Default> Arena<T> {
         Some(slot)
     }
 
+    /// The slot that the next item gets while none was freed.
+    #[inline]
+    pub(crate) fn next_slot(&self) -> Option<u32> {
+        u32::try_from(self.items.len()).ok().filter(|&s| s != NONE)
+    }
+
+    pub(crate) fn slots_mut(&mut self) -> &mut [T] {
+        &mut self.items
+    }
+
     pub(crate) fn release(&mut self, slot: u32) {
         if (slot as usize) < self.items.len() {
             *self.get_mut(slot) = T::default();
@@ -109,6 +119,29 @@ impl Index {
         self.sparse.insert(id, slot);
     }
 
+    /// Takes an identifier into the table, unless it is there already.
+    #[inline]
+    pub(crate) fn claim(&mut self, id: u64, slot: u32) -> bool {
+        match usize::try_from(id).ok().and_then(|i| self.dense.get_mut(i)) {
+            Some(entry) if *entry == NONE => {
+                *entry = slot;
+                self.count = self.count.saturating_add(1);
+                true
+            }
+            Some(_) => false,
+            None if self.sparse.contains_key(&id) => false,
+            None => {
+                self.insert(id, slot);
+                true
+            }
+        }
+    }
+
+    /// Slots by identifier, as far as identifiers are dense, and the others.
+    pub(crate) fn all(&self) -> (&[u32], impl Iterator<Item = u64>) {
+        (&self.dense, self.sparse.keys().copied())
+    }
+
     #[cold]
     fn grow(&mut self, at: usize) {
         let cap = self.count.saturating_mul(4).saturating_add(1 << 16);
@@ -147,6 +180,10 @@ const UNIT: usize = 4;
 impl Texts {
     pub(crate) fn with_capacity(n: usize) -> Self {
         Self { bytes: Vec::with_capacity(n), free: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     const fn units(len: usize) -> usize {
@@ -234,6 +271,26 @@ impl Tables {
         let table = Table { at, len };
         self.get_mut(table).fill(0);
         Some(table)
+    }
+
+    /// A table of the ids that stand in a file, eight bytes each.
+    #[inline]
+    pub(crate) fn load(&mut self, ids: &[u8]) -> Option<Table> {
+        if let &[a, b, c, d, e, f, g, h] = ids {
+            let at = u32::try_from(self.words.len()).ok()?;
+            self.words.push(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+            return Some(Table { at, len: 1 });
+        }
+        let table = self.alloc(u32::try_from(ids.len() / 8).ok()?)?;
+        for (word, raw) in self.get_mut(table).iter_mut().zip(ids.as_chunks::<8>().0) {
+            *word = u64::from_be_bytes(*raw);
+        }
+        Some(table)
+    }
+
+    /// All words, those of freed tables too.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
     }
 
     #[inline]

@@ -34,6 +34,8 @@ pub(crate) struct Chunks {
     next_list: u32,
     /// Whether references are listed by class, as 4.x stores them.
     pub(crate) by_class: bool,
+    /// Highest `seq` of a chunk that was read from a file; those lie in their slots in that order.
+    pub(crate) from_file: u32,
 }
 
 impl Chunks {
@@ -46,6 +48,33 @@ impl Chunks {
             lists: HashMap::new(),
             next_list: 0,
             by_class,
+            from_file: 0,
+        }
+    }
+
+    /// A chunk read from a file: `None` when there is no room, nothing inside when it is there already.
+    #[inline]
+    pub(crate) fn claim(&mut self, id: u64) -> Option<Option<&mut Chunk>> {
+        let slot = self.slots.next_slot()?;
+        if !self.index.claim(id, slot) {
+            return Some(None);
+        }
+        self.seq = slot.checked_add(1)?;
+        let slot = self.slots.add(Chunk { id, seq: self.seq, ..Chunk::default() })?;
+        Some(Some(self.slots.get_mut(slot)))
+    }
+
+    /// All chunks of a file were read.
+    pub(crate) fn loaded(&mut self) {
+        self.from_file = self.seq;
+    }
+
+    /// One more file refers to the chunk, where references are not listed by class.
+    #[inline]
+    pub(crate) fn count_file(&mut self, id: u64) {
+        if let Some(slot) = self.index.get(id) {
+            let c = self.slots.get_mut(slot);
+            c.refs = c.refs.saturating_add(1).min(LIST - 1);
         }
     }
 
