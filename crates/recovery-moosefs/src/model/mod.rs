@@ -7,6 +7,7 @@ pub mod glob;
 pub mod load;
 pub(crate) mod locks;
 mod order;
+mod pages;
 pub mod store;
 pub(crate) mod tree;
 
@@ -127,7 +128,7 @@ impl Inodes {
         let (dense, others) = index.all();
         self.words.resize(self.words.len().max(dense.len().div_ceil(64)), 0);
         for (word, slots) in self.words.iter_mut().zip(dense.chunks(64)) {
-            *word |= slots.iter().rev().fold(0u64, |bits, &slot| bits << 1 | u64::from(slot != NONE));
+            *word |= slots.iter().rev().fold(0u64, |bits, &slot| bits << 1 | u64::from(slot != 0));
         }
         for inode in others {
             self.mark(u32::try_from(inode).unwrap_or(0), index.len());

@@ -2,8 +2,8 @@
 
 use super::feed::{Feed, Flow};
 use super::outline::Section;
-use super::parts::{issue, records};
-use super::{IssueKind, LoadError, Loader};
+use super::parts::records;
+use super::{Issue, IssueKind, LoadError, Loader};
 use crate::format::Item;
 use crate::format::crc::{Pieces, piece};
 use crate::format::small::ChunkRecord;
@@ -25,7 +25,8 @@ pub(super) fn chunks(
     pieces.add_sum(piece(&out.next.to_be_bytes()));
     let sums = loader.options.checksums;
     let mut pairs = Vec::new();
-    records(loader, s, &mut feed, |c, found| {
+    let mut places = Vec::with_capacity(GROUP);
+    let outcome = records(loader, s, &mut feed, |c, found| {
         let rest = c.rest();
         let item = ChunkRecord::decode(c, s.version)?;
         let bytes = super::parts::spent!(c, rest);
@@ -37,10 +38,7 @@ pub(super) fn chunks(
             }
         }
         let Item::Record(r) = item else { return Ok(Flow::End) };
-        let Some(chunk) = out.claim(r.id).ok_or(LoadError::Full("chunks"))? else {
-            found.push(issue(IssueKind::Duplicate, c, bytes.len(), format!("chunk {:016X} stands twice", r.id)));
-            return Ok(Flow::Go);
-        };
+        let (slot, chunk) = out.push(r.id).ok_or(LoadError::Full("chunks"))?;
         chunk.version = if flat { r.version } else { r.version & 0xBFFF_FFFF };
         chunk.locked = r.locked;
         chunk.flags = r.flags;
@@ -49,12 +47,35 @@ pub(super) fn chunks(
             pairs.extend(
                 r.pairs.as_chunks::<4>().0.iter().map(|&[class, a, b, n]| (class, u32::from_be_bytes([0, a, b, n]))),
             );
-            out.set_pairs(r.id, &pairs, r.class);
+            out.load_pairs(slot, &pairs, r.class);
+        }
+        places.push((c.offset().saturating_sub(bytes.len() as u64), bytes.len()));
+        if places.len() >= GROUP {
+            claim(&mut out, &mut places, found);
         }
         Ok(Flow::Go)
-    })?;
+    });
+    let mut found = Vec::new();
+    claim(&mut out, &mut places, &mut found);
+    for i in found {
+        loader.issue(i)?;
+    }
+    outcome?;
     out.loaded();
     Ok((out, pieces.value()))
+}
+
+/// Records taken into the index together.
+const GROUP: usize = 256;
+
+fn claim(out: &mut Chunks, places: &mut Vec<(u64, usize)>, found: &mut Vec<Issue>) {
+    let first = out.slots.slots().len().saturating_sub(places.len());
+    out.claim(u32::try_from(first).unwrap_or(u32::MAX), |at, id| {
+        let (at, len) = places.get(at).copied().unwrap_or_default();
+        let text = format!("chunk {id:016X} stands twice");
+        found.push(Issue { kind: IssueKind::Duplicate, at, length: len as u64, text });
+    });
+    places.clear();
 }
 
 /// Counts references from the chunk tables of the files. Where they are listed by class, the order in which the

@@ -35,7 +35,7 @@ pub(super) fn nodes(
     let count = if head.count == 0 { most } else { most.min(head.count as usize) };
     model.node_index = Index::with_hint(count, u64::from(head.max_inode));
     model.inodes.max = model.inodes.max.max(head.max_inode);
-    let mut bulk = Bulk { nodes: Arena::with_capacity(count), users: [0; 256], directories: 0, files: 0 };
+    let mut bulk = Bulk { nodes: Arena::with_capacity(count), users: [0; 256], directories: 0, files: 0, places: Vec::new() };
     let mut pieces = Pieces::default();
     let outcome = records(loader, s, &mut feed, |c, found| {
         let rest = c.rest();
@@ -55,6 +55,11 @@ pub(super) fn nodes(
         }
     });
     *sum ^= pieces.value();
+    let mut found = Vec::new();
+    bulk.claim(model, &mut found);
+    for i in found {
+        loader.issue(i)?;
+    }
     bulk.finish(model);
     outcome
 }
@@ -82,7 +87,12 @@ struct Bulk {
     users: [u64; 256],
     directories: u64,
     files: u64,
+    /// Places of the records that are not in the index yet.
+    places: Vec<(u64, usize)>,
 }
+
+/// Records taken into the index together.
+const GROUP: usize = 256;
 
 impl Bulk {
     #[inline]
@@ -95,12 +105,12 @@ impl Bulk {
         size: usize,
         found: &mut Vec<Issue>,
     ) -> Result<(), LoadError> {
-        let slot = self.nodes.next_slot().ok_or(LoadError::Full("nodes"))?;
-        if r.inode == 0 || !model.node_index.claim(u64::from(r.inode), slot) {
-            let text = format!("inode {} stands twice; the second record is dropped", r.inode);
+        if r.inode == 0 {
+            let text = "a node with inode 0; dropped".to_owned();
             found.push(issue(IssueKind::Duplicate, c, size, text));
             return Ok(());
         }
+        let slot = self.nodes.next_slot().ok_or(LoadError::Full("nodes"))?;
         let mut node = record(model, r, version);
         self.directories = self.directories.saturating_add(u64::from(node.is_dir()));
         if let Some(n) = self.users.get_mut(usize::from(node.class)) {
@@ -125,14 +135,43 @@ impl Bulk {
         }
         node.seq = slot.saturating_add(1);
         self.nodes.add(node).ok_or(LoadError::Full("nodes"))?;
+        self.places.push((c.offset().saturating_sub(size as u64), size));
+        if self.places.len() >= GROUP {
+            self.claim(model, found);
+        }
         Ok(())
+    }
+
+    /// Takes the nodes since the last time into the index; what stands twice is dropped.
+    fn claim(&mut self, model: &mut Model, found: &mut Vec<Issue>) {
+        let first = self.nodes.slots().len().saturating_sub(self.places.len());
+        let part = self.nodes.slots().get(first..).unwrap_or_default();
+        let mut doubles = Vec::new();
+        let ids = part.iter().map(|n| u64::from(n.inode));
+        model.node_index.claim(ids, u32::try_from(first).unwrap_or(u32::MAX), |at, slot| doubles.push((at, slot)));
+        for (at, slot) in doubles {
+            let n = *self.nodes.get(slot);
+            let (at, len) = self.places.get(at).copied().unwrap_or_default();
+            let text = format!("inode {} stands twice; the second record is dropped", n.inode);
+            found.push(Issue { kind: IssueKind::Duplicate, at, length: len as u64, text });
+            self.directories = self.directories.saturating_sub(u64::from(n.is_dir()));
+            self.files = self.files.saturating_sub(u64::from(n.is_file()));
+            if let Some(users) = self.users.get_mut(usize::from(n.class)) {
+                *users = users.saturating_sub(1);
+            }
+            if n.is_file() {
+                model.tables.get_mut(n.table()).fill(0);
+            }
+            self.nodes.drop_loaded(slot);
+        }
+        self.places.clear();
     }
 
     fn finish(self, model: &mut Model) {
         let count = self.nodes.slots().len();
         model.node_seq = u32::try_from(count).unwrap_or(u32::MAX);
         model.loaded = model.node_seq;
-        model.max_nodes = count as u64;
+        model.max_nodes = model.node_index.len() as u64;
         model.nodes = self.nodes;
         model.directories = self.directories;
         model.files = self.files;
