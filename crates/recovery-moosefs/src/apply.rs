@@ -82,7 +82,7 @@ pub(crate) fn apply(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Co
             out.write_all(&crc.encode()).map_err(failed)?;
             Some(crc)
         } else {
-            let mut buffered = std::io::BufWriter::with_capacity(1 << 20, out);
+            let mut buffered = std::io::BufWriter::with_capacity(1 << 16, out);
             let crc = store(&mut buffered).map_err(failed)?;
             std::io::Write::flush(&mut buffered).map_err(failed)?;
             Some(crc)

@@ -381,7 +381,7 @@ fn store(model: &Model, target: &Path, sums: bool, now: u32, cx: &Context) -> Re
     name.push(".recover-part");
     let part = target.with_file_name(name);
     let file = std::fs::File::create(&part).map_err(failed("create"))?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, file);
     let crc = cx.pool().install(|| model.store(&mut out, StoreOptions { now })).map_err(failed("write"))?;
     let file = out.into_inner().map_err(|e| Error::write(target.display(), "write", e.into_error()))?;
     file.sync_all().map_err(failed("sync"))?;

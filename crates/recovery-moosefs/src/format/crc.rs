@@ -20,6 +20,106 @@ pub fn piece(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
+/// Longest piece that is folded; longer ones are summed one by one.
+const LONGEST: usize = 1 << 11;
+
+/// The exclusive or of the checksums of many pieces, without a checksum of each.
+///
+/// CRC-32 is affine: the exclusive or of the checksums of pieces of one length is the checksum of the exclusive or of
+/// the pieces, and where their number is even, that of as many zeros on top. So pieces are folded by length, and one
+/// checksum a length is computed at the end.
+///
+/// ```
+/// use recovery_moosefs::format::crc::{Pieces, piece};
+/// let mut all = Pieces::default();
+/// for p in [&b"one"[..], b"two", b"three"] {
+///     all.add(p);
+/// }
+/// assert_eq!(all.value(), piece(b"one") ^ piece(b"two") ^ piece(b"three"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Pieces {
+    lanes: Vec<Lane>,
+    sum: u32,
+}
+
+/// Pieces of one length.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    folded: Vec<u8>,
+    odd: bool,
+}
+
+impl Lane {
+    #[inline]
+    fn fold(&mut self, bytes: &[u8]) {
+        let (a, rest) = self.folded.as_chunks_mut::<8>();
+        let (b, tail) = bytes.as_chunks::<8>();
+        for (x, y) in a.iter_mut().zip(b) {
+            *x = (u64::from_ne_bytes(*x) ^ u64::from_ne_bytes(*y)).to_ne_bytes();
+        }
+        for (x, y) in rest.iter_mut().zip(tail) {
+            *x ^= y;
+        }
+    }
+}
+
+impl Pieces {
+    /// Takes a piece in.
+    #[inline]
+    pub fn add(&mut self, bytes: &[u8]) {
+        match self.lanes.get_mut(bytes.len()) {
+            Some(lane) if !lane.folded.is_empty() => {
+                lane.fold(bytes);
+                lane.odd = !lane.odd;
+            }
+            _ => self.first(bytes),
+        }
+    }
+
+    #[cold]
+    fn first(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() || bytes.len() > LONGEST {
+            self.sum ^= piece(bytes);
+            return;
+        }
+        if self.lanes.len() <= bytes.len() {
+            self.lanes.resize(bytes.len().saturating_add(1), Lane::default());
+        }
+        if let Some(lane) = self.lanes.get_mut(bytes.len()) {
+            (lane.folded, lane.odd) = (bytes.to_vec(), true);
+        }
+    }
+
+    /// Takes in a checksum that is known.
+    #[inline]
+    pub const fn add_sum(&mut self, sum: u32) {
+        self.sum ^= sum;
+    }
+
+    /// Takes in what another one holds.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum ^= other.sum;
+        for lane in other.lanes.iter().filter(|l| !l.folded.is_empty()) {
+            let odd = self.lanes.get(lane.folded.len()).is_some_and(|l| l.odd);
+            self.add(&lane.folded);
+            if let Some(mine) = self.lanes.get_mut(lane.folded.len()) {
+                mine.odd = odd != lane.odd;
+            }
+        }
+    }
+
+    /// The exclusive or of all checksums.
+    #[must_use]
+    pub fn value(&self) -> u32 {
+        let lanes = self.lanes.iter().filter(|l| !l.folded.is_empty());
+        lanes.fold(self.sum, |sum, l| {
+            let even = if l.odd { 0 } else { piece(&vec![0; l.folded.len()]) };
+            sum ^ piece(&l.folded) ^ even
+        })
+    }
+}
+
 /// What the header, the length and the trailer of a section add to its sum.
 #[must_use]
 pub fn frame(name: [u8; 4], version: u8, length: u64) -> u32 {
@@ -72,5 +172,29 @@ impl CrcFile {
     #[must_use]
     pub fn get(&self, name: &[u8; 4]) -> Option<u32> {
         self.entries.iter().find(|(n, _)| n == name).map(|e| e.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_gives_the_sum_of_the_pieces() {
+        let text: Vec<u8> = (0..9000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let (mut all, mut halves, mut expected) = (Pieces::default(), [Pieces::default(), Pieces::default()], 0);
+        for n in 0..700usize {
+            let len = [44, 36, n % 61, 2048, 2049, 0][n % 6];
+            let part = text.get(n * 7..n * 7 + len).unwrap_or_default();
+            expected ^= piece(part);
+            all.add(part);
+            if let Some(h) = halves.get_mut(n % 2) {
+                h.add(part);
+            }
+        }
+        assert_eq!(all.value(), expected);
+        let [mut a, b] = halves;
+        a.merge(&b);
+        assert_eq!(a.value(), expected);
     }
 }

@@ -178,6 +178,12 @@ impl<'a> NodeRecord<'a> {
     /// When the bytes are too few or the type is unknown; the cursor then has not moved.
     #[inline]
     pub fn decode(c: &mut Cursor<'a>, version: u8) -> Decoded<Item<Self>> {
+        if version == 0x14
+            && let Some(head) = c.rest().first_chunk::<48>()
+            && let Some(kind) = Kind::from_byte(head[0]).filter(|_| head[0] <= 9)
+        {
+            return Self::decode_whole(c, head, kind);
+        }
         let mut t = *c;
         let at = t.offset();
         let kind = t.u8("node type")?;
@@ -224,6 +230,43 @@ impl<'a> NodeRecord<'a> {
             mtime,
             ctime,
             retention,
+            extra,
+        }))
+    }
+
+    /// The common case: a record of the newest version with enough bytes behind it to read its fixed part at once.
+    #[inline]
+    fn decode_whole(c: &mut Cursor<'a>, h: &[u8; 48], kind: Kind) -> Decoded<Item<Self>> {
+        let word = |at: usize| match h.get(at..).and_then(|r| r.first_chunk::<4>()) {
+            Some(b) => u32::from_be_bytes(*b),
+            None => 0,
+        };
+        let mut t = *c;
+        t.skip(Self::fixed_size(kind, 0x14), "node")?;
+        let extra = match kind {
+            Kind::Directory | Kind::Fifo | Kind::Socket => Extra::None,
+            Kind::Block | Kind::Char => Extra::Device(word(32)),
+            Kind::Symlink => Extra::Path(t.take(word(32) as usize, "symlink path")?),
+            Kind::File | Kind::Trash | Kind::Sustained => Extra::File {
+                length: u64::from(word(32)) << 32 | u64::from(word(36)),
+                chunks: t.take((word(40) as usize).saturating_mul(8), "chunk table")?,
+                sessions: &[],
+            },
+        };
+        *c = t;
+        Ok(Item::Record(Self {
+            kind,
+            inode: word(1),
+            class: h[5],
+            eattr: h[6],
+            winattr: h[7],
+            mode: u16::from_be_bytes([h[8], h[9]]) & 0xFFF,
+            uid: word(10),
+            gid: word(14),
+            atime: word(18),
+            mtime: word(22),
+            ctime: word(26),
+            retention: u32::from(u16::from_be_bytes([h[30], h[31]])),
             extra,
         }))
     }

@@ -6,20 +6,22 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::{HashMap, HashTable};
 
+use super::pages::{Pages, Plain};
+
 /// "No slot".
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Slots of one type, with the freed ones used again.
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
-    items: Vec<T>,
+    items: Pages<T>,
     spare: T,
     free: Vec<u32>,
 }
 
-impl<T: Copy + Default> Arena<T> {
+impl<T: Plain + Default> Arena<T> {
     pub(crate) fn with_capacity(n: usize) -> Self {
-        Self { items: Vec::with_capacity(n), spare: T::default(), free: Vec::new() }
+        Self { items: Pages::with_capacity(n), spare: T::default(), free: Vec::new() }
     }
 
     /// A new slot, or `None` when 2^32-1 slots are in use.
@@ -34,6 +36,21 @@ impl<T: Copy + Default> Arena<T> {
         Some(slot)
     }
 
+    /// The slot that the next item gets while none was freed.
+    #[inline]
+    pub(crate) fn next_slot(&self) -> Option<u32> {
+        u32::try_from(self.items.len()).ok().filter(|&s| s != NONE)
+    }
+
+    pub(crate) fn slots_mut(&mut self) -> &mut [T] {
+        self.items.all_mut()
+    }
+
+    /// Empties a slot without giving it to another item: slots filled from a file keep their order.
+    pub(crate) fn drop_loaded(&mut self, slot: u32) {
+        *self.get_mut(slot) = T::default();
+    }
+
     pub(crate) fn release(&mut self, slot: u32) {
         if (slot as usize) < self.items.len() {
             *self.get_mut(slot) = T::default();
@@ -43,13 +60,13 @@ impl<T: Copy + Default> Arena<T> {
 
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> &T {
-        self.items.get(slot as usize).unwrap_or(&self.spare)
+        self.items.all().get(slot as usize).unwrap_or(&self.spare)
     }
 
     /// The slot; a slot that does not exist yields a scratch value that is never read.
     #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
-        match self.items.get_mut(slot as usize) {
+        match self.items.all_mut().get_mut(slot as usize) {
             Some(item) => item,
             None => {
                 self.spare = T::default();
@@ -59,14 +76,15 @@ impl<T: Copy + Default> Arena<T> {
     }
 
     pub(crate) fn slots(&self) -> &[T] {
-        &self.items
+        self.items.all()
     }
 }
 
 /// From an identifier to a slot: a plain table where identifiers are dense, a hash map beyond.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    dense: Vec<u32>,
+    /// Slots, counted from 1.
+    dense: Pages<u32>,
     sparse: HashMap<u64, u32>,
     count: usize,
 }
@@ -76,7 +94,9 @@ impl Index {
     pub(crate) fn with_hint(count: usize, highest: u64) -> Self {
         let want = usize::try_from(highest.saturating_add(1)).unwrap_or(usize::MAX);
         let n = want.min(count.saturating_mul(4).saturating_add(1 << 16));
-        Self { dense: vec![NONE; n], ..Self::default() }
+        let mut dense = Pages::with_capacity(n);
+        dense.more(n);
+        Self { dense, ..Self::default() }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -85,8 +105,8 @@ impl Index {
 
     #[inline]
     pub(crate) fn get(&self, id: u64) -> Option<u32> {
-        match usize::try_from(id).ok().and_then(|i| self.dense.get(i)) {
-            Some(&slot) => (slot != NONE).then_some(slot),
+        match usize::try_from(id).ok().and_then(|i| self.dense.all().get(i)) {
+            Some(&slot) => slot.checked_sub(1),
             None => self.sparse.get(&id).copied(),
         }
     }
@@ -95,29 +115,69 @@ impl Index {
     pub(crate) fn insert(&mut self, id: u64, slot: u32) {
         self.count = self.count.saturating_add(1);
         let at = usize::try_from(id).unwrap_or(usize::MAX);
-        if let Some(entry) = self.dense.get_mut(at) {
-            *entry = slot;
+        if let Some(entry) = self.dense.all_mut().get_mut(at) {
+            *entry = slot.saturating_add(1);
             return;
         }
         if at < self.count.saturating_mul(4).saturating_add(1 << 16) {
             self.grow(at);
-            if let Some(entry) = self.dense.get_mut(at) {
-                *entry = slot;
+            if let Some(entry) = self.dense.all_mut().get_mut(at) {
+                *entry = slot.saturating_add(1);
             }
             return;
         }
         self.sparse.insert(id, slot);
     }
 
+    /// Takes identifiers into the table that belong to the slots from `first` on; those that are there already are
+    /// left out and told to `double`, with their place in the group.
+    ///
+    /// A group is taken at once because each of them waits for memory, and they wait together.
+    #[inline]
+    pub(crate) fn claim(
+        &mut self,
+        ids: impl Iterator<Item = u64> + Clone,
+        first: u32,
+        mut double: impl FnMut(usize, u32),
+    ) {
+        let dense = self.dense.all_mut();
+        let (mut new, mut odd) = (0usize, false);
+        for (id, slot) in ids.clone().zip(first..) {
+            match usize::try_from(id).ok().and_then(|i| dense.get_mut(i)) {
+                Some(entry) if *entry == 0 => {
+                    *entry = slot.saturating_add(1);
+                    new = new.saturating_add(1);
+                }
+                _ => odd = true,
+            }
+        }
+        self.count = self.count.saturating_add(new);
+        if !odd {
+            return;
+        }
+        for ((id, slot), at) in ids.zip(first..).zip(0usize..) {
+            match self.get(id) {
+                Some(known) if known == slot => {}
+                Some(_) => double(at, slot),
+                None => self.insert(id, slot),
+            }
+        }
+    }
+
+    /// Slots by identifier, counted from 1, as far as identifiers are dense, and the other identifiers.
+    pub(crate) fn all(&self) -> (&[u32], impl Iterator<Item = u64>) {
+        (self.dense.all(), self.sparse.keys().copied())
+    }
+
     #[cold]
     fn grow(&mut self, at: usize) {
         let cap = self.count.saturating_mul(4).saturating_add(1 << 16);
         let len = at.saturating_add(at / 2).saturating_add(1).min(cap).max(at.saturating_add(1));
-        self.dense.resize(len, NONE);
-        let dense = &mut self.dense;
+        self.dense.more(len.saturating_sub(self.dense.len()));
+        let dense = self.dense.all_mut();
         self.sparse.retain(|&id, &mut slot| match usize::try_from(id).ok().and_then(|i| dense.get_mut(i)) {
             Some(entry) => {
-                *entry = slot;
+                *entry = slot.saturating_add(1);
                 false
             }
             None => true,
@@ -126,8 +186,8 @@ impl Index {
 
     pub(crate) fn remove(&mut self, id: u64) {
         self.count = self.count.saturating_sub(1);
-        match usize::try_from(id).ok().and_then(|i| self.dense.get_mut(i)) {
-            Some(entry) => *entry = NONE,
+        match usize::try_from(id).ok().and_then(|i| self.dense.all_mut().get_mut(i)) {
+            Some(entry) => *entry = 0,
             None => {
                 self.sparse.remove(&id);
             }
@@ -138,7 +198,7 @@ impl Index {
 /// Names and paths, each with a length in front, at multiples of four bytes. Freed pieces are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
-    bytes: Vec<u8>,
+    bytes: Pages<u8>,
     free: Vec<Vec<u32>>,
 }
 
@@ -146,7 +206,11 @@ const UNIT: usize = 4;
 
 impl Texts {
     pub(crate) fn with_capacity(n: usize) -> Self {
-        Self { bytes: Vec::with_capacity(n), free: Vec::new() }
+        Self { bytes: Pages::with_capacity(n), free: Vec::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.len() == 0
     }
 
     const fn units(len: usize) -> usize {
@@ -158,30 +222,26 @@ impl Texts {
     pub(crate) fn add(&mut self, text: &[u8]) -> Option<u32> {
         let len = u16::try_from(text.len()).ok()?;
         let units = Self::units(text.len());
-        let at = match self.free.get_mut(units).and_then(Vec::pop) {
-            Some(at) => at,
+        let slot = match self.free.get_mut(units).and_then(Vec::pop) {
+            Some(at) => {
+                let start = (at as usize).saturating_mul(UNIT);
+                (at, self.bytes.all_mut().get_mut(start..)?)
+            }
             None => {
                 let at = u32::try_from(self.bytes.len() / UNIT).ok().filter(|&a| a < NONE >> 1)?;
-                self.bytes.extend_from_slice(&len.to_ne_bytes());
-                self.bytes.extend_from_slice(text);
-                let end = (at as usize).saturating_add(units).saturating_mul(UNIT);
-                self.bytes.resize(end, 0);
-                return Some(at);
+                (at, self.bytes.more(units.saturating_mul(UNIT)))
             }
         };
-        let start = (at as usize).saturating_mul(UNIT);
-        if let Some(slot) = self.bytes.get_mut(start..start.saturating_add(text.len()).saturating_add(2)) {
-            let (head, tail) = slot.split_at_mut(2);
-            head.copy_from_slice(&len.to_ne_bytes());
-            tail.copy_from_slice(text);
-        }
-        Some(at)
+        let (head, tail) = slot.1.split_first_chunk_mut::<2>()?;
+        *head = len.to_ne_bytes();
+        tail.get_mut(..text.len())?.copy_from_slice(text);
+        Some(slot.0)
     }
 
     #[inline]
     pub(crate) fn get(&self, at: u32) -> &[u8] {
         let start = (at as usize).saturating_mul(UNIT);
-        let Some(rest) = self.bytes.get(start..) else { return &[] };
+        let Some(rest) = self.bytes.all().get(start..) else { return &[] };
         let Some((head, tail)) = rest.split_first_chunk::<2>() else { return &[] };
         tail.get(..usize::from(u16::from_ne_bytes(*head))).unwrap_or_default()
     }
@@ -200,7 +260,7 @@ impl Texts {
 /// Chunk tables: runs of words, of capacities that are powers of two.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    words: Vec<u64>,
+    words: Pages<u64>,
     free: Vec<Vec<u32>>,
 }
 
@@ -227,7 +287,7 @@ impl Tables {
             Some(at) => at,
             None => {
                 let at = u32::try_from(self.words.len()).ok()?;
-                self.words.resize(self.words.len().checked_add(size)?, 0);
+                self.words.more(size);
                 at
             }
         };
@@ -236,16 +296,36 @@ impl Tables {
         Some(table)
     }
 
+    /// A table of the ids that stand in a file, eight bytes each.
+    #[inline]
+    pub(crate) fn load(&mut self, ids: &[u8]) -> Option<Table> {
+        if let &[a, b, c, d, e, f, g, h] = ids {
+            let at = u32::try_from(self.words.len()).ok()?;
+            self.words.push(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+            return Some(Table { at, len: 1 });
+        }
+        let table = self.alloc(u32::try_from(ids.len() / 8).ok()?)?;
+        for (word, raw) in self.get_mut(table).iter_mut().zip(ids.as_chunks::<8>().0) {
+            *word = u64::from_be_bytes(*raw);
+        }
+        Some(table)
+    }
+
+    /// All words, those of freed tables too.
+    pub(crate) fn words(&self) -> &[u64] {
+        self.words.all()
+    }
+
     #[inline]
     pub(crate) fn get(&self, t: Table) -> &[u64] {
         let start = t.at as usize;
-        self.words.get(start..start.saturating_add(t.len as usize)).unwrap_or_default()
+        self.words.all().get(start..start.saturating_add(t.len as usize)).unwrap_or_default()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, t: Table) -> &mut [u64] {
         let start = t.at as usize;
-        self.words.get_mut(start..start.saturating_add(t.len as usize)).unwrap_or_default()
+        self.words.all_mut().get_mut(start..start.saturating_add(t.len as usize)).unwrap_or_default()
     }
 
     pub(crate) fn release(&mut self, t: Table) {

@@ -1,6 +1,7 @@
 //! Chunks and who refers to them.
 
 use hashbrown::HashMap;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::arena::{Arena, Index};
 
@@ -11,7 +12,7 @@ const INLINE: u32 = 4;
 const LIST: u32 = 1 << 31;
 
 /// A chunk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Chunk {
     pub(crate) id: u64,
@@ -21,6 +22,7 @@ pub(crate) struct Chunk {
     pub(crate) seq: u32,
     pub(crate) flags: u8,
     pub(crate) class: u8,
+    spare: [u8; 6],
 }
 
 /// All chunks.
@@ -34,6 +36,8 @@ pub(crate) struct Chunks {
     next_list: u32,
     /// Whether references are listed by class, as 4.x stores them.
     pub(crate) by_class: bool,
+    /// Highest `seq` of a chunk that was read from a file; those lie in their slots in that order.
+    pub(crate) from_file: u32,
 }
 
 impl Chunks {
@@ -46,6 +50,57 @@ impl Chunks {
             lists: HashMap::new(),
             next_list: 0,
             by_class,
+            from_file: 0,
+        }
+    }
+
+    /// A chunk read from a file, not in the index yet; `None` when there is no room.
+    #[inline]
+    pub(crate) fn push(&mut self, id: u64) -> Option<(u32, &mut Chunk)> {
+        let slot = self.slots.next_slot()?;
+        self.seq = slot.checked_add(1)?;
+        self.slots.add(Chunk { id, seq: self.seq, ..Chunk::default() })?;
+        Some((slot, self.slots.get_mut(slot)))
+    }
+
+    /// Takes the chunks from a slot on into the index; those that stand twice are dropped and told by their place.
+    pub(crate) fn claim(&mut self, first: u32, mut double: impl FnMut(usize, u64)) {
+        let mut doubles = Vec::new();
+        let part = self.slots.slots().get(first as usize..).unwrap_or_default();
+        self.index.claim(part.iter().map(|c| c.id), first, |at, slot| doubles.push((at, slot)));
+        for (at, slot) in doubles {
+            double(at, self.slots.get(slot).id);
+            let refs = self.slots.get(slot).refs;
+            if refs & LIST != 0 {
+                self.lists.remove(&(refs & !LIST));
+            }
+            self.slots.drop_loaded(slot);
+        }
+    }
+
+    /// Sets the references of a chunk read from a file.
+    pub(crate) fn load_pairs(&mut self, slot: u32, pairs: &[(u8, u32)], class: u8) {
+        let refs = match pairs {
+            [] => 0,
+            [(_, n)] if *n <= INLINE => *n,
+            list => self.new_list(list.to_vec()),
+        };
+        let class = if let [(c, _)] = pairs { *c } else { class };
+        let c = self.slots.get_mut(slot);
+        (c.refs, c.class) = (refs, class);
+    }
+
+    /// All chunks of a file were read.
+    pub(crate) fn loaded(&mut self) {
+        self.from_file = self.seq;
+    }
+
+    /// One more file refers to the chunk, where references are not listed by class.
+    #[inline]
+    pub(crate) fn count_file(&mut self, id: u64) {
+        if let Some(slot) = self.index.get(id) {
+            let c = self.slots.get_mut(slot);
+            c.refs = c.refs.saturating_add(1).min(LIST - 1);
         }
     }
 
@@ -100,19 +155,6 @@ impl Chunks {
         } else if c.refs > 0 {
             f(c.class, c.refs);
         }
-    }
-
-    /// Sets the references read from a file.
-    pub(crate) fn set_pairs(&mut self, id: u64, pairs: &[(u8, u32)], class: u8) {
-        let Some(slot) = self.index.get(id) else { return };
-        let refs = match pairs {
-            [] => 0,
-            [(_, n)] if *n <= INLINE => *n,
-            list => self.new_list(list.to_vec()),
-        };
-        let class = if let [(c, _)] = pairs { *c } else { class };
-        let c = self.slots.get_mut(slot);
-        (c.refs, c.class) = (refs, class);
     }
 
     fn new_list(&mut self, list: Vec<(u8, u32)>) -> u32 {

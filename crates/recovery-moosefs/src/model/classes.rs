@@ -114,6 +114,13 @@ impl Classes {
         }
     }
 
+    /// Many nodes of a class at once.
+    pub(crate) fn add_users(&mut self, id: u8, count: u64) {
+        if let Some(n) = self.users.get_mut(usize::from(id)) {
+            *n = n.saturating_add(count);
+        }
+    }
+
     fn by_name(&self, name: &[u8]) -> Option<u16> {
         self.table.iter().flatten().find(|c| c.name == name).map(|c| c.id)
     }

@@ -3,9 +3,15 @@
 //! The file is read once, in pieces; the two large sections, nodes and names, are read at the same time. What a
 //! strict reader refuses and a salvaging one passes is collected as [`Issue`]s with their places.
 
+mod attrs;
+mod chunks;
+mod edges;
 pub(crate) mod feed;
+mod measure;
+mod nodes;
 mod outline;
 mod parts;
+mod tables;
 
 use recovery_core::{Blob, ReadError};
 
@@ -200,39 +206,46 @@ impl Loader<'_> {
     }
 
     fn sections(&mut self, outline: &Outline, dialect: Dialect) -> Result<Model, LoadError> {
-        let nodes = outline.section(b"NODE");
-        let edges = outline.section(b"EDGE");
         let flat = outline.signature.is_flat();
-        let chunks = outline.section(b"CHNK").map_or(0, |s| {
-            usize::try_from(s.size() / crate::format::small::ChunkRecord::fixed_size(s.version) as u64).unwrap_or(0)
-        });
-        let mut model = Model::empty(dialect, 0, 0, chunks);
+        let mut model = Model::empty(dialect, 0, 0, 0);
         model.version = outline.header.version;
         model.metaid = outline.header.metaid;
         if outline.fver < 0x20 {
             model.next_session = outline.header.next_session;
             model.inodes.max = outline.header.max_inode;
         }
-        let mut raw = None;
+        let mut beside = None;
         for section in &outline.sections {
             let mut sum = 0;
             match &section.name {
                 b"NODE" => {
                     let (blob, options) = (self.blob, self.options);
                     let (a, b) = rayon::join(
-                        || nodes.map(|s| parts::nodes(self, &mut model, s, outline.fver, &mut sum)).transpose(),
-                        || edges.map(|s| parts::edges(blob, options, s, flat)).transpose(),
+                        || nodes::nodes(self, &mut model, section, outline.fver, &mut sum),
+                        || Beside::read(blob, options, outline, dialect),
                     );
                     a?;
-                    raw = b?;
+                    beside = Some(b);
                 }
                 b"EDGE" => {
-                    let r = match raw.take() {
-                        Some(r) => r,
-                        None => parts::edges(self.blob, self.options, section, flat)?,
+                    let ready = beside.as_mut().and_then(|b| b.edges.take());
+                    let raw = match ready {
+                        Some(raw) => raw?,
+                        None => edges::edges(self.blob, self.options, section, flat)?,
                     };
-                    sum = r.sum;
-                    parts::link_edges(self, &mut model, r)?;
+                    sum = raw.sum;
+                    edges::link_edges(self, &mut model, raw)?;
+                }
+                b"CHNK" => {
+                    let ready = beside.as_mut().and_then(|b| b.chunks.take());
+                    let (found, issues) = match ready {
+                        Some(ready) => ready,
+                        None => Beside::chunks(self.blob, self.options, section, dialect),
+                    };
+                    for issue in issues {
+                        self.issue(issue)?;
+                    }
+                    (model.chunks, sum) = found?;
                 }
                 _ => parts::small(self, &mut model, section, flat, &mut sum)?,
             }
@@ -242,6 +255,30 @@ impl Loader<'_> {
             }
         }
         Ok(model)
+    }
+}
+
+/// Chunks as read, and what was wrong with them.
+type RawChunks = (Result<(super::chunks::Chunks, u32), LoadError>, Vec<Issue>);
+
+/// What is read while the nodes are read.
+struct Beside {
+    edges: Option<Result<edges::RawEdges, LoadError>>,
+    chunks: Option<RawChunks>,
+}
+
+impl Beside {
+    fn read(blob: &dyn Blob, options: LoadOptions, outline: &Outline, dialect: Dialect) -> Self {
+        let flat = outline.signature.is_flat();
+        let names = outline.section(b"EDGE").map(|s| edges::edges(blob, options, s, flat));
+        let chunks = outline.section(b"CHNK").map(|s| Self::chunks(blob, options, s, dialect));
+        Self { edges: names, chunks }
+    }
+
+    fn chunks(blob: &dyn Blob, options: LoadOptions, s: &Section, dialect: Dialect) -> RawChunks {
+        let mut loader = Loader { blob, options, issues: Vec::new(), checksums: Vec::new() };
+        let found = chunks::chunks(&mut loader, s, dialect == Dialect::V4, dialect.is_flat());
+        (found, loader.issues)
     }
 }
 
@@ -263,7 +300,7 @@ fn finish(model: &mut Model, loader: &mut Loader<'_>, outline: &Outline) -> Resu
     orphans(model, loader)?;
     let has_refs = outline.section(b"CHNK").is_some_and(|s| s.version >= 0x12);
     if !has_refs || !model.chunks.by_class {
-        count_references(model);
+        chunks::count_references(model);
     }
     model.upgrade_classes(outline);
     Ok(())
@@ -303,22 +340,6 @@ fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> 
         model.link(0, 1, inode, name.as_bytes()).map_err(|_| LoadError::Full("names"))?;
     }
     Ok(())
-}
-
-/// Counts references from the chunk tables of the files, in the order in which the master walks its nodes.
-fn count_references(model: &mut Model) {
-    for slot in model.node_order() {
-        let n = *model.nodes.get(slot);
-        if !n.is_file() {
-            continue;
-        }
-        for i in 0..n.b {
-            let id = model.tables.get(n.table()).get(i as usize).copied().unwrap_or(0);
-            if id > 0 {
-                model.chunk_add_file(id, n.class);
-            }
-        }
-    }
 }
 
 /// Header and signature of a file.

@@ -6,6 +6,8 @@ pub mod classes;
 pub mod glob;
 pub mod load;
 pub(crate) mod locks;
+mod order;
+mod pages;
 pub mod store;
 pub(crate) mod tree;
 
@@ -121,6 +123,18 @@ impl Inodes {
         }
     }
 
+    /// Marks all inodes of an index at once.
+    pub(crate) fn mark_all(&mut self, index: &Index) {
+        let (dense, others) = index.all();
+        self.words.resize(self.words.len().max(dense.len().div_ceil(64)), 0);
+        for (word, slots) in self.words.iter_mut().zip(dense.chunks(64)) {
+            *word |= slots.iter().rev().fold(0u64, |bits, &slot| bits << 1 | u64::from(slot != 0));
+        }
+        for inode in others {
+            self.mark(u32::try_from(inode).unwrap_or(0), index.len());
+        }
+    }
+
     pub(crate) fn unmark(&mut self, inode: u32) {
         let at = (inode / 64) as usize;
         match self.words.get_mut(at) {
@@ -166,6 +180,8 @@ pub struct Model {
     pub(crate) nodes: Arena<Node>,
     pub(crate) node_index: Index,
     pub(crate) node_seq: u32,
+    /// Highest `seq` of a node that was read from a file; those lie in their slots in that order.
+    pub(crate) loaded: u32,
     pub(crate) edges: Arena<Edge>,
     pub(crate) edge_bytes: u64,
     pub(crate) edge_count: u64,
@@ -205,6 +221,7 @@ impl Model {
             nodes: Arena::with_capacity(nodes),
             node_index: Index::with_hint(nodes, u64::from(max_inode)),
             node_seq: 0,
+            loaded: 0,
             edges: Arena::with_capacity(nodes),
             edge_bytes: 0,
             edge_count: 0,

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::dialect::Dialect;
 use crate::format::attr::XattrRecord;
-use crate::format::crc::{CrcFile, frame, piece};
+use crate::format::crc::{CrcFile, Pieces, frame, piece};
 use crate::format::edge::EdgeRecord;
 use crate::format::lock::{FlockRecord, OpenRecord, PlockRecord};
 use crate::format::node::{Extra, Kind, NodeHead, NodeRecord};
@@ -88,33 +88,52 @@ struct Sink<'w> {
     entries: Vec<([u8; 4], u32)>,
 }
 
-/// A section that fits into memory, with the ends of its pieces.
+/// Encoded records, with the checksums of their pieces.
 #[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    sum: u32,
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) pieces: Pieces,
     from: usize,
 }
 
 impl Buffer {
     /// Ends a piece: what was appended since the last end was one write of the original program.
-    fn cut(&mut self) {
+    #[inline]
+    pub(super) fn cut(&mut self) {
         if let Some(part) = self.bytes.get(self.from..) {
-            self.sum ^= piece(part);
+            self.pieces.add(part);
         }
         self.from = self.bytes.len();
     }
 
-    fn cut_if_any(&mut self) {
+    pub(super) fn cut_if_any(&mut self) {
         if self.bytes.len() > self.from {
             self.cut();
         }
     }
 
-    fn zeros(&mut self, n: usize) {
+    /// Ends the pieces of a record at several places, counted from where the last piece ended.
+    #[inline]
+    pub(super) fn cut_at(&mut self, lengths: &[usize]) {
+        for n in lengths {
+            let end = self.from.saturating_add(*n);
+            if let Some(part) = self.bytes.get(self.from..end).filter(|p| !p.is_empty()) {
+                self.pieces.add(part);
+            }
+            self.from = end;
+        }
+        self.cut_if_any();
+    }
+
+    pub(super) fn zeros(&mut self, n: usize) {
         let end = self.bytes.len().saturating_add(n);
         self.bytes.resize(end, 0);
         self.cut();
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.from = 0;
     }
 }
 
@@ -123,7 +142,7 @@ impl Sink<'_> {
         let length = b.bytes.len() as u64;
         self.out.write_all(&SectionHead { name, version, length }.encode())?;
         self.out.write_all(&b.bytes)?;
-        self.entries.push((name, b.sum ^ frame(name, version, length)));
+        self.entries.push((name, b.pieces.value() ^ frame(name, version, length)));
         Ok(())
     }
 }
@@ -134,101 +153,32 @@ fn segments<T: Sync>(
     items: &[T],
     encode: impl Fn(&T, &mut Buffer) + Sync,
 ) -> io::Result<u32> {
-    let mut sum = 0;
-    let mut ready: Vec<Buffer> = Vec::new();
+    let fresh = || (0..WINDOW).map(|_| Buffer::default()).collect::<Vec<Buffer>>();
+    let (mut ready, mut next) = (fresh(), fresh());
     for window in items.chunks(SEGMENT * WINDOW).chain([&[][..]]) {
-        let (written, next) = rayon::join(
-            || ready.iter().try_for_each(|b| out.write_all(&b.bytes)),
+        let (written, ()) = rayon::join(
+            || ready.iter().filter(|b| !b.bytes.is_empty()).try_for_each(|b| out.write_all(&b.bytes)),
             || {
-                window
-                    .par_chunks(SEGMENT)
-                    .map(|part| {
-                        let bytes = Vec::with_capacity(part.len().saturating_mul(48));
-                        let mut b = Buffer { bytes, ..Buffer::default() };
-                        for item in part {
-                            encode(item, &mut b);
-                        }
-                        b
-                    })
-                    .collect::<Vec<Buffer>>()
+                let parts = window.par_chunks(SEGMENT).map(Some).chain(rayon::iter::repeat_n(None, WINDOW));
+                next.par_iter_mut().zip(parts).for_each(|(b, part)| {
+                    b.clear();
+                    for item in part.unwrap_or_default() {
+                        encode(item, b);
+                    }
+                });
             },
         );
         written?;
-        sum = next.iter().fold(sum, |sum, b| sum ^ b.sum);
-        ready = next;
+        std::mem::swap(&mut ready, &mut next);
     }
-    Ok(sum)
-}
-
-fn table_mask(elements: u64) -> u32 {
-    let mut size: u64 = 1 << 24;
-    while elements > size && size < 1 << 31 {
-        size <<= 1;
+    let mut all = Pieces::default();
+    for b in ready.iter().chain(&next) {
+        all.merge(&b.pieces);
     }
-    u32::try_from(size.saturating_sub(1)).unwrap_or(u32::MAX)
-}
-
-fn sorted(mut keys: Vec<(u32, u32, u32)>) -> Vec<u32> {
-    keys.par_sort_unstable();
-    keys.into_iter().map(|k| k.2).collect()
+    Ok(all.value())
 }
 
 impl Model {
-    /// Slots of the nodes in the order a master writes them: by bucket, the newest first.
-    pub(crate) fn node_order(&self) -> Vec<u32> {
-        let mask = table_mask(self.max_nodes);
-        let flat = self.dialect.is_flat();
-        let keys = self.nodes.slots().iter().zip(0u32..).filter(|(n, _)| n.kind != 0);
-        sorted(
-            keys.map(|(n, slot)| {
-                let bucket = if flat { n.inode & 0x3F_FFFF } else { hash32(n.inode) & mask };
-                (bucket, u32::MAX - n.seq, slot)
-            })
-            .collect(),
-        )
-    }
-
-    fn chunk_order(&self) -> Vec<u32> {
-        let mask = table_mask(self.chunks.len() as u64);
-        let flat = self.dialect.is_flat();
-        let keys = self.chunks.slots.slots().iter().zip(0u32..).filter(|(c, _)| c.id != 0);
-        sorted(
-            keys.map(|(c, slot)| {
-                let low = (c.id & 0xFFFF_FFFF) as u32;
-                let bucket = if flat { low & 0xF_FFFF } else { hash32(low) & mask };
-                (bucket, u32::MAX - c.seq, slot)
-            })
-            .collect(),
-        )
-    }
-
-    /// Slots of the edges in the order a master writes them.
-    pub(crate) fn edge_order(&self) -> Vec<u32> {
-        let mut order = Vec::with_capacity(usize::try_from(self.edge_count).unwrap_or(0));
-        let mut stack = vec![1u32];
-        let mut below = Vec::new();
-        while let Some(dir) = stack.pop() {
-            let mut at = self.node(dir).map_or(NONE, |n| if n.is_dir() { n.a } else { NONE });
-            while at != NONE {
-                let e = self.edges.get(at);
-                order.push(at);
-                if e.is_dir_edge() {
-                    below.push(e.child);
-                }
-                at = e.next;
-            }
-            stack.extend(below.drain(..).rev());
-        }
-        for &head in self.trash.iter().chain(&self.sustained) {
-            let mut at = head;
-            while at != NONE {
-                order.push(at);
-                at = self.edges.get(at).next;
-            }
-        }
-        order
-    }
-
     /// Builds what a newer program makes of classes that the file does not hold.
     pub(crate) fn upgrade_classes(&mut self, outline: &super::load::Outline) {
         let goals = outline.section(b"SCLA").is_none() && outline.section(b"LABS").is_none();
@@ -303,21 +253,7 @@ impl Model {
     }
 
     fn node_section(&self, sink: &mut Sink<'_>, version: u8) -> io::Result<()> {
-        let order = self.node_order();
-        let size: u64 = self
-            .nodes
-            .slots()
-            .par_iter()
-            .filter_map(|n| Kind::from_byte(n.kind).map(|k| (n, k)))
-            .map(|(n, k)| {
-                let extra = match k {
-                    Kind::Symlink if n.a != NONE => self.texts.get(n.a).len(),
-                    _ if n.is_file() => self.trimmed(n).len().saturating_mul(8),
-                    _ => 0,
-                };
-                NodeRecord::fixed_size(k, version).saturating_add(extra) as u64
-            })
-            .sum();
+        let (order, size) = self.nodes_by_bucket(|n| self.node_size(n, version));
         let length = size.saturating_add(9);
         let mut head = Vec::new();
         NodeHead { max_inode: self.inodes.max, count: narrow(order.len(), u32::MAX) }.encode(version, 0x20, &mut head);
@@ -328,6 +264,18 @@ impl Model {
         sink.out.write_all(&[0])?;
         sink.entries.push((*b"NODE", sum ^ frame(*b"NODE", version, length)));
         Ok(())
+    }
+
+    /// Length of the record of a node.
+    #[inline]
+    fn node_size(&self, n: &super::Node, version: u8) -> u64 {
+        let Some(kind) = Kind::from_byte(n.kind) else { return 0 };
+        let extra = match kind {
+            Kind::Symlink if n.a != NONE => self.texts.get(n.a).len(),
+            _ if n.is_file() => self.trimmed(n).len().saturating_mul(8),
+            _ => 0,
+        };
+        NodeRecord::fixed_size(kind, version).saturating_add(extra) as u64
     }
 
     /// Chunk ids without the zeros at the end.
@@ -362,13 +310,9 @@ impl Model {
             retention: n.retention,
             extra,
         };
-        let start = b.bytes.len();
         record.encode(version, &mut b.bytes);
         if !kind.is_file() {
-            let whole = b.bytes.get(start..).unwrap_or_default();
-            let (fixed, path) = whole.split_at(NodeRecord::fixed_size(kind, version).min(whole.len()));
-            b.sum ^= piece(fixed) ^ piece(path);
-            b.from = b.bytes.len();
+            b.cut_at(&[NodeRecord::fixed_size(kind, version)]);
             return;
         }
         let ids = self.trimmed(n);
@@ -470,16 +414,9 @@ impl Model {
         };
         let clears = self.dialect != Dialect::V4;
         let locked = if clears && c.locked < options.now { 0 } else { c.locked };
-        let start = b.bytes.len();
         let r = ChunkRecord { id: c.id, version: c.version, locked, flags: c.flags, pairs, class: c.class };
         r.encode(version, &mut b.bytes);
-        let fixed = start.saturating_add(ChunkRecord::fixed_size(version));
-        let (head, tail) = b.bytes.get(start..).unwrap_or_default().split_at(fixed.saturating_sub(start));
-        b.sum ^= piece(head);
-        if !tail.is_empty() {
-            b.sum ^= piece(tail);
-        }
-        b.from = b.bytes.len();
+        b.cut_at(&[ChunkRecord::fixed_size(version)]);
     }
 
     fn session_bytes(&self, version: u8) -> Buffer {
@@ -518,7 +455,7 @@ impl Model {
         table.encode(version, &mut b.bytes, |end| ends.push(end));
         let mut from = 0;
         for end in ends {
-            b.sum ^= piece(b.bytes.get(from..end).unwrap_or_default());
+            b.pieces.add(b.bytes.get(from..end).unwrap_or_default());
             from = end;
         }
         b
@@ -569,16 +506,8 @@ impl Model {
         all.sort_unstable_by_key(|(inode, x)| (**inode & 0xF_FFFF, std::cmp::Reverse(x.seq)));
         for (&inode, x) in all {
             for (name, value) in &x.list {
-                let start = b.bytes.len();
                 XattrRecord { inode, name, value }.encode(&mut b.bytes);
-                let name_at = start.saturating_add(XattrRecord::FIXED);
-                let value_at = name_at.saturating_add(name.len());
-                b.sum ^= piece(b.bytes.get(start..name_at).unwrap_or_default())
-                    ^ piece(b.bytes.get(name_at..value_at).unwrap_or_default());
-                if !value.is_empty() {
-                    b.sum ^= piece(value);
-                }
-                b.from = b.bytes.len();
+                b.cut_at(&[XattrRecord::FIXED, name.len()]);
             }
         }
         b.zeros(XattrRecord::FIXED);
@@ -591,15 +520,8 @@ impl Model {
         let bucket = |inode: u32, kind: u8| inode.wrapping_mul(0x56BF_7623).wrapping_add(u32::from(kind)) & 0xF_FFFF;
         all.sort_unstable_by_key(|(key, acl)| (bucket(key.0, key.1), std::cmp::Reverse(acl.0)));
         for (_, (_, acl)) in all {
-            let start = b.bytes.len();
             acl.encode(&mut b.bytes);
-            let bytes = b.bytes.get(start..).unwrap_or_default();
-            let (fixed, entries) = bytes.split_at(crate::format::attr::AclRecord::FIXED.min(bytes.len()));
-            b.sum ^= piece(fixed);
-            for part in entries.chunks(600) {
-                b.sum ^= piece(part);
-            }
-            b.from = b.bytes.len();
+            b.cut_at(&[crate::format::attr::AclRecord::FIXED]);
         }
         b.zeros(crate::format::attr::AclRecord::FIXED);
         b

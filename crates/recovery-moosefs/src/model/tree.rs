@@ -1,5 +1,7 @@
 //! Nodes and names, and the elementary changes every operation is made of.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::dialect::Dialect;
 use crate::format::attr::AclRecord;
 use crate::format::edge::NO_EDGE_IDS;
@@ -28,7 +30,7 @@ pub(crate) const BY_MTIME: u8 = 2;
 pub(crate) const BY_ATIME: u8 = 4;
 
 /// A node, in one cache line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub(crate) struct Node {
     pub(crate) inode: u32,
@@ -39,6 +41,7 @@ pub(crate) struct Node {
     pub(crate) winattr: u8,
     pub(crate) mode: u16,
     pub(crate) flags: u8,
+    pub(crate) spare: u8,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) atime: u32,
@@ -53,6 +56,7 @@ pub(crate) struct Node {
     pub(crate) a: u32,
     /// Number of chunks in the table.
     pub(crate) b: u32,
+    pub(crate) spare_word: u32,
     /// Length of a file.
     pub(crate) length: u64,
 }
@@ -67,6 +71,7 @@ impl Default for Node {
             winattr: 0,
             mode: 0,
             flags: 0,
+            spare: 0,
             uid: 0,
             gid: 0,
             atime: 0,
@@ -77,6 +82,7 @@ impl Default for Node {
             seq: 0,
             a: NONE,
             b: 0,
+            spare_word: 0,
             length: 0,
         }
     }
@@ -100,7 +106,7 @@ impl Node {
 }
 
 /// One name of one node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(crate) struct Edge {
     /// Directory; 0 for trash and sustained entries.

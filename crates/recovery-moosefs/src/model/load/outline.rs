@@ -2,7 +2,7 @@
 
 use recovery_core::{Blob, Cursor};
 
-use super::{Issue, IssueKind, LoadError, parts};
+use super::{Issue, IssueKind, LoadError, measure};
 use crate::dialect::Dialect;
 use crate::format::outer::{self, HEAD, Header, SECTION_HEAD, SectionHead, Signature, TRAILER, UNKNOWN_LENGTH};
 
@@ -202,6 +202,7 @@ fn place(blob: &dyn Blob, o: &mut Outline, head: &SectionHead, start: u64) -> Re
     let mut section =
         Section { name: head.name, version: head.version, start, end: blob.len(), stored_length: head.length };
     let readable = known.is_some_and(|newest| head.version <= newest);
+    let again = o.sections.iter().any(|s| s.name == head.name);
     if let Some(end) = stated.filter(|&e| plausible(blob, e).unwrap_or(false)) {
         section.end = end;
         if known.is_none() {
@@ -216,17 +217,21 @@ fn place(blob: &dyn Blob, o: &mut Outline, head: &SectionHead, start: u64) -> Re
             );
             o.issue(IssueKind::NewerSection, start.saturating_sub(16), head.length.saturating_add(16), text);
             o.others.push(section);
+        } else if again {
+            let text = format!("section {name} stands twice; the second one is dropped");
+            o.issue(IssueKind::Duplicate, start.saturating_sub(16), head.length.saturating_add(16), text);
+            o.others.push(section);
         } else {
             o.sections.push(section);
         }
         return Ok(Some(end));
     }
-    if !readable {
+    if !readable || again {
         let text = format!("section {name} cannot be read and its length {} leads nowhere", head.length);
         o.issue(IssueKind::Cut, start.saturating_sub(16), blob.len().saturating_sub(start), text);
         return Ok(None);
     }
-    let measured = parts::measure(blob, &section, o.fver)?;
+    let measured = measure::measure(blob, &section, o.fver)?;
     match measured {
         Ok(end) if plausible(blob, end)? || end == blob.len() => {
             section.end = end;
@@ -268,7 +273,7 @@ fn flat(blob: &dyn Blob, o: &mut Outline) -> Result<(), LoadError> {
     let mut at = HEAD;
     for name in [b"NODE", b"EDGE", b"FREE", b"CHNK"] {
         let mut s = Section { name: *name, version: 0x10, start: at, end: blob.len(), stored_length: 0 };
-        match parts::measure(blob, &s, o.fver)? {
+        match measure::measure(blob, &s, o.fver)? {
             Ok(end) => {
                 s.end = end;
                 o.sections.push(s);
