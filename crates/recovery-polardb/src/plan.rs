@@ -1,5 +1,7 @@
 //! Decides what a rescue builds. Touches nothing.
 
+mod segments;
+
 use std::collections::BTreeMap;
 
 use recovery_core::{Context, Entry, EntryKind, Error, Plan, Reason, Result, Sources, Step, WriteStep};
@@ -99,7 +101,7 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
     let image = std::path::absolute(&image).map_or(image, |p| p.display().to_string());
     let mut more: Vec<(u16, String)> = Vec::new();
     let storage = if options.vanilla {
-        stock(state, &control)?;
+        stock(state)?;
         Storage::Own
     } else if options.localfs {
         Storage::Local("{HERE}/shared_data".to_owned())
@@ -161,14 +163,10 @@ fn written_from(plan: &Plan, mut more: Vec<(u16, String)>) -> Vec<(u16, String)>
 }
 
 /// Refuses what the stock server cannot start.
-fn stock(state: &State, control: &crate::format::pg::control::ControlFile) -> Result<()> {
+fn stock(state: &State) -> Result<()> {
     let refuse = |why: &str| {
         Err(Error::refuse(Reason::Unsafe, format!("--vanilla: {why}; use --localfs and PolarDB's own server")))
     };
-    const SEGMENT: u64 = 131_072 * 8192;
-    if control.relseg_size != 131_072 && state.relations.files.iter().any(|f| f.entry.size > SEGMENT) {
-        return refuse("relation files longer than 1 GiB, which only PolarDB's build reads");
-    }
     if state.pages.encrypted > 0 || state.cluster.has("global/pg_kmgr") {
         return refuse("the cluster is encrypted by PolarDB");
     }
@@ -276,6 +274,7 @@ fn data(
     let slots: BTreeMap<&str, bool> =
         state.slots.iter().map(|s| (s.name.as_str(), slot_kept(&s.state, stock))).collect();
     let padded = padded(state);
+    let lengths = (control.relseg_size, if stock { segments::STOCK } else { control.relseg_size });
     for e in &entries {
         let rel = state.cluster.rel(&e.name).to_owned();
         if let Some(slot) = rel.strip_prefix("pg_replslot/").and_then(|r| r.split('/').next())
@@ -290,7 +289,7 @@ fn data(
         let to = format!("{root}/{rel}");
         match e.kind {
             EntryKind::Directory => b.mkdir(to),
-            EntryKind::File => file(b, e, &rel, to, &padded)?,
+            EntryKind::File => file(b, e, &rel, to, &padded, lengths)?,
             EntryKind::Outward(_) | EntryKind::Dangling(_) | EntryKind::Other => {}
         }
     }
@@ -310,7 +309,7 @@ fn data(
         b.text(format!("{root}/PG_VERSION"), "version", format!("{}\n", state.major))?;
     }
     let found = state.path("global/pg_control");
-    let vanilla_build = !stock || control.relseg_size == 131_072;
+    let vanilla_build = !stock || control.relseg_size == segments::STOCK;
     let to = format!("{root}/global/pg_control");
     if matches!(state.control, ControlFound::Good(_)) && vanilla_build {
         let size = state.cluster.source.stat(&found)?.map_or(8192, |e| e.size);
@@ -319,7 +318,7 @@ fn data(
     }
     let mut control = control.clone();
     if stock {
-        control.relseg_size = 131_072;
+        control.relseg_size = segments::STOCK;
     }
     if state.rebuilt {
         control.time = i64::try_from(cx.now_ms / 1000).unwrap_or(0);
@@ -363,7 +362,14 @@ fn padded(state: &State) -> BTreeMap<String, u64> {
     out
 }
 
-fn file(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, padded: &BTreeMap<String, u64>) -> Result<()> {
+fn file(
+    b: &mut Builder<'_>,
+    e: &Entry,
+    rel: &str,
+    to: String,
+    padded: &BTreeMap<String, u64>,
+    lengths: (u32, u32),
+) -> Result<()> {
     let state = b.state;
     if let Some(size) = padded.get(&e.name) {
         let make = Make::Patched { object: e.name.clone(), flips: Vec::new(), taken: e.size.min(*size) };
@@ -381,6 +387,24 @@ fn file(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, padded: &BTreeMap
         }
     }
     // Copying a page file that ends inside a page is right: the server refuses nothing, and nothing is invented.
-    b.copy(e, to);
+    let relation = matches!(rel.split('/').next(), Some("base" | "global" | "pg_tblspc"));
+    let parsed = RelFile::parse(e.file_name()).filter(|_| relation && lengths.0 != lengths.1);
+    let Some(parsed) = parsed else {
+        b.copy(e, to);
+        return Ok(());
+    };
+    let dir = to.rsplit_once('/').map_or("", |(dir, _)| dir);
+    for piece in segments::pieces(&parsed, e.size, lengths.0, lengths.1)? {
+        let range = ((piece.start, piece.len) != (0, e.size)).then_some((piece.start, piece.len));
+        b.plan.steps.push(Step::Copy {
+            source: 0,
+            object: e.name.clone(),
+            to: format!("{dir}/{}", piece.name),
+            size: piece.len,
+            range,
+            mode: FILE,
+            last: false,
+        });
+    }
     Ok(())
 }
