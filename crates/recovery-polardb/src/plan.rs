@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::pg::relfile::RelFile;
-use crate::inspect::pg::State;
+use crate::inspect::pg::{State, Taken};
 use crate::reader::pg::cluster::ControlFound;
 use crate::reader::pg::slots::SlotState;
 use crate::rebuild::conf::{self, Storage};
@@ -30,15 +30,35 @@ pub enum Make {
         /// In hexadecimal.
         hex: String,
     },
-    /// A file of the source, with bits turned back, filled up with zeros or cut.
+    /// A file of the source, or a part of it, with bits turned back, pages of another source, filled up with zeros or
+    /// cut.
     Patched {
         /// Name in the source.
         object: String,
-        /// Offset and bits to turn.
+        /// First byte taken from the source.
+        #[serde(default)]
+        from: u64,
+        /// Offset in the result and bits to turn.
         flips: Vec<(u64, u8)>,
         /// Bytes taken from the source.
         taken: u64,
+        /// Pages of 8192 bytes that another source gives.
+        #[serde(default)]
+        pages: Vec<Page>,
     },
+}
+
+/// A page of 8192 bytes that another source gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Offset in the result.
+    pub to: u64,
+    /// Number of the source.
+    pub source: u16,
+    /// Name in that source.
+    pub object: String,
+    /// Offset there.
+    pub from: u64,
 }
 
 struct Builder<'a> {
@@ -86,6 +106,9 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
     }
     if let Some(net) = &options.net {
         network(net)?;
+    }
+    if let Some(what) = &state.unsupported {
+        return Err(Error::unsupported(what.clone()));
     }
     let Some((control, layout)) = state.usable.clone() else {
         return Err(Error::Unusable(
@@ -154,9 +177,10 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
 fn written_from(plan: &Plan, mut more: Vec<(u16, String)>) -> Vec<(u16, String)> {
     for step in &plan.steps {
         if let Step::Write(w) = step
-            && let Ok(Make::Patched { object, .. }) = serde_json::from_value::<Make>(w.args.clone())
+            && let Ok(Make::Patched { object, pages, .. }) = serde_json::from_value::<Make>(w.args.clone())
         {
             more.push((0, object));
+            more.extend(pages.into_iter().map(|p| (p.source, p.object)));
         }
     }
     more
@@ -372,7 +396,7 @@ fn file(
 ) -> Result<()> {
     let state = b.state;
     if let Some(size) = padded.get(&e.name) {
-        let make = Make::Patched { object: e.name.clone(), flips: Vec::new(), taken: e.size.min(*size) };
+        let make = patched(e, 0, e.size.min(*size), Vec::new(), Vec::new());
         return b.make(to, "status file", (*size).max(e.size.min(*size)), &make, false);
     }
     let segment = rel.strip_prefix("pg_wal/").and_then(|n| state.wal.as_ref()?.segment.parse(n));
@@ -382,29 +406,49 @@ fn file(
         let flips: Vec<(u64, u8)> =
             patches.range(start.0..start.0.saturating_add(whole)).map(|(l, f)| (l - start.0, *f)).collect();
         if !flips.is_empty() || e.size != whole {
-            let make = Make::Patched { object: e.name.clone(), flips, taken: e.size.min(whole) };
+            let make = patched(e, 0, e.size.min(whole), flips, Vec::new());
             return b.make(to, "WAL segment", whole, &make, false);
         }
     }
-    // Copying a page file that ends inside a page is right: the server refuses nothing, and nothing is invented.
-    let relation = matches!(rel.split('/').next(), Some("base" | "global" | "pg_tblspc"));
-    let parsed = RelFile::parse(e.file_name()).filter(|_| relation && lengths.0 != lengths.1);
-    let Some(parsed) = parsed else {
+    relation(b, e, rel, to, lengths)
+}
+
+fn patched(e: &Entry, from: u64, taken: u64, flips: Vec<(u64, u8)>, pages: Vec<Page>) -> Make {
+    Make::Patched { object: e.name.clone(), from, flips, taken, pages }
+}
+
+/// A file below the data directories: cut into other segments where the server wants that, with the pages that another
+/// copy holds whole. One that ends inside a page is copied as it is: the server refuses nothing, and nothing is invented.
+fn relation(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, lengths: (u32, u32)) -> Result<()> {
+    let state = b.state;
+    let taken = state.taken.get(&e.name);
+    let below = matches!(rel.split('/').next(), Some("base" | "global" | "pg_tblspc"));
+    let file = RelFile::parse(e.file_name()).filter(|_| below && lengths.0 != lengths.1);
+    if file.is_none() && taken.is_none() {
         b.copy(e, to);
         return Ok(());
-    };
+    }
+    let whole = || vec![segments::Piece { name: e.file_name().to_owned(), start: 0, len: e.size }];
+    let pieces = file.map_or_else(|| Ok(whole()), |f| segments::pieces(&f, e.size, lengths.0, lengths.1))?;
     let dir = to.rsplit_once('/').map_or("", |(dir, _)| dir);
-    for piece in segments::pieces(&parsed, e.size, lengths.0, lengths.1)? {
-        let range = ((piece.start, piece.len) != (0, e.size)).then_some((piece.start, piece.len));
-        b.plan.steps.push(Step::Copy {
-            source: 0,
-            object: e.name.clone(),
-            to: format!("{dir}/{}", piece.name),
-            size: piece.len,
-            range,
-            mode: FILE,
-            last: false,
-        });
+    for piece in pieces {
+        let to = format!("{dir}/{}", piece.name);
+        let end = piece.start.saturating_add(piece.len);
+        let inside = taken.into_iter().flatten().filter(|t| (piece.start..end).contains(&t.offset));
+        let page = |t: &Taken| Page {
+            to: t.offset.saturating_sub(piece.start),
+            source: t.source,
+            object: t.object.clone(),
+            from: t.offset,
+        };
+        let pages: Vec<Page> = inside.map(page).collect();
+        if pages.is_empty() {
+            let range = ((piece.start, piece.len) != (0, e.size)).then_some((piece.start, piece.len));
+            let (object, size) = (e.name.clone(), piece.len);
+            b.plan.steps.push(Step::Copy { source: 0, object, to, size, range, mode: FILE, last: false });
+        } else {
+            b.make(to, "relation file", piece.len, &patched(e, piece.start, piece.len, Vec::new(), pages), false)?;
+        }
     }
     Ok(())
 }
