@@ -1,8 +1,13 @@
 //! Makes the bytes that no file of the source holds.
 
-use recovery_core::{Context, Error, Output, Plan, Receipt, Result, Sources, Target, WriteStep, apply, read_around};
+use std::sync::Arc;
 
-use crate::plan::Make;
+use recovery_core::{
+    Blob, Context, Error, Output, Plan, Receipt, Result, Sources, Target, WriteStep, apply, read_around,
+};
+
+use crate::format::pg::BLOCK;
+use crate::plan::{Make, Page};
 
 const CHUNK: u64 = 1 << 20;
 
@@ -28,44 +33,71 @@ fn make(inner: &Sources, step: &WriteStep, here: &str, out: &mut dyn Output, cx:
             out.write_all(&bytes).map_err(failed)?;
             out.hole(step.size.saturating_sub(bytes.len() as u64)).map_err(failed)
         }
-        Make::Patched { object, flips, taken } => {
-            patched(inner, &object, &flips, taken, out, cx, step)?;
+        Make::Patched { object, from, flips, taken, pages } => {
+            Patched { inner, object: &object, from, flips: &flips, taken, pages: &pages, step }.write(out, cx)?;
             out.hole(step.size.saturating_sub(taken)).map_err(failed)
         }
     }
 }
 
-fn patched(
-    inner: &Sources,
-    object: &str,
-    flips: &[(u64, u8)],
+/// A file of the source with corrections.
+struct Patched<'a> {
+    inner: &'a Sources,
+    object: &'a str,
+    from: u64,
+    flips: &'a [(u64, u8)],
     taken: u64,
-    out: &mut dyn Output,
-    cx: &Context,
-    step: &WriteStep,
-) -> Result<()> {
+    pages: &'a [Page],
+    step: &'a WriteStep,
+}
+
+fn open(inner: &Sources, source: u16, object: &str) -> Result<Arc<dyn Blob>> {
     let gone = || Error::Internal(format!("{object}: the plan names a file that is not there"));
-    let blob = inner.first().ok_or_else(gone)?.open_name(object)?.ok_or_else(gone)?;
-    if taken > blob.len() || taken > step.size {
-        return Err(Error::Usage(format!("{object}: the plan takes {taken} bytes, the file has {}", blob.len())));
+    inner.get(source).ok_or_else(gone)?.open_name(object)?.ok_or_else(gone)
+}
+
+impl Patched<'_> {
+    fn write(&self, out: &mut dyn Output, cx: &Context) -> Result<()> {
+        let (object, taken) = (self.object, self.taken);
+        let blob = open(self.inner, 0, object)?;
+        let have = blob.len().saturating_sub(self.from);
+        if taken > have || taken > self.step.size {
+            return Err(Error::Usage(format!("{object}: the plan takes {taken} bytes, the file has {have}")));
+        }
+        let mut at = 0;
+        while at < taken {
+            cx.cancelled()?;
+            let end = at.saturating_add(CHUNK).min(taken);
+            let (start, stop) = (self.from.saturating_add(at), self.from.saturating_add(end));
+            let (mut bytes, _) = read_around(blob.as_ref(), start..stop);
+            self.correct(at, &mut bytes)?;
+            let failed = |e| Error::write(&self.step.to, "write", e);
+            if bytes.iter().all(|b| *b == 0) {
+                out.hole(bytes.len() as u64).map_err(failed)?;
+            } else {
+                out.write_all(&bytes).map_err(failed)?;
+            }
+            at = end;
+        }
+        Ok(())
     }
-    let mut at = 0;
-    while at < taken {
-        cx.cancelled()?;
-        let end = at.saturating_add(CHUNK).min(taken);
-        let (mut bytes, _) = read_around(blob.as_ref(), at..end);
-        for (place, flip) in flips.iter().filter(|(p, _)| (at..end).contains(p)) {
-            if let Some(b) = usize::try_from(place - at).ok().and_then(|i| bytes.get_mut(i)) {
+
+    /// Puts the corrections into the bytes that begin at `at` of the result.
+    fn correct(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let end = at.saturating_add(bytes.len() as u64);
+        let index = |place: u64| usize::try_from(place.saturating_sub(at)).unwrap_or(usize::MAX);
+        for page in self.pages.iter().filter(|p| (at..end).contains(&p.to)) {
+            let to = index(page.to)..index(page.to).saturating_add(BLOCK);
+            let place = bytes
+                .get_mut(to)
+                .ok_or_else(|| Error::Usage(format!("{}: the plan's page at {} is cut", self.step.to, page.to)))?;
+            open(self.inner, page.source, &page.object)?.read_exact_at(page.from, place)?;
+        }
+        for (place, flip) in self.flips.iter().filter(|(p, _)| (at..end).contains(p)) {
+            if let Some(b) = bytes.get_mut(index(*place)) {
                 *b ^= flip;
             }
         }
-        let failed = |e| Error::write(&step.to, "write", e);
-        if bytes.iter().all(|b| *b == 0) {
-            out.hole(bytes.len() as u64).map_err(failed)?;
-        } else {
-            out.write_all(&bytes).map_err(failed)?;
-        }
-        at = end;
+        Ok(())
     }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::PfsSource;
 use crate::codes;
 use crate::inspect::{pfs as inspect_pfs, pg};
-use crate::reader::pfs::{OpenOptions, Pfs};
+use crate::reader::pfs::{Copy, OpenOptions, Pfs, mapfile_beside};
 use crate::reader::pg::cluster::{Cluster, find_clusters};
 use crate::rebuild::Options;
 
@@ -86,11 +86,46 @@ fn opened(slot: &Slot, blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
     if let Some(pfs) = slot.get() {
         return Ok(Arc::clone(pfs));
     }
-    let pfs = Arc::new(Pfs::open(Arc::clone(blob), OpenOptions::default(), cx)?);
+    let pfs = Arc::new(Pfs::open_copies(vec![copy_of(blob, cx)?.0], OpenOptions::default(), cx)?);
     Ok(Arc::clone(slot.get_or_init(|| pfs)))
 }
 
-fn open_image(blob: &Arc<dyn Blob>, cx: &Context) -> Result<Arc<Pfs>> {
+/// An image with its mapfile: the one that was named, else the one that lies beside it, with its name.
+fn copy_of(blob: &Arc<dyn Blob>, cx: &Context) -> Result<(Copy, Option<String>)> {
+    if let Some(map) = &cx.mapfile {
+        return Ok((Copy::new(Arc::clone(blob), Some(map)), None));
+    }
+    match blob.local_path().map(mapfile_beside).transpose()?.flatten() {
+        Some((path, map)) => Ok((Copy::new(Arc::clone(blob), Some(&map)), Some(path.display().to_string()))),
+        None => Ok((Copy::new(Arc::clone(blob), None), None)),
+    }
+}
+
+/// Opens an image with the other copies of it that were named; the first of `blobs` rules.
+pub(crate) fn open_with(blobs: &[Arc<dyn Blob>], options: OpenOptions, cx: &Context) -> Result<Arc<Pfs>> {
+    let (mut copies, mut beside) = (Vec::new(), None);
+    for blob in blobs {
+        if copies.is_empty() {
+            let (copy, map) = copy_of(blob, cx)?;
+            copies.push(copy);
+            beside = map;
+        } else {
+            copies.push(Copy::with_mapfile_beside(Arc::clone(blob))?);
+        }
+    }
+    let mut pfs = Pfs::open_copies(copies, options, cx)?;
+    if let Some(map) = beside {
+        let finding = Finding::new(&codes::pfs::MAPFILE, Severity::Note, pfs.device.name());
+        pfs.findings.push(finding.summary(format!("{map} is used")));
+    }
+    Ok(Arc::new(pfs))
+}
+
+fn open_image(blob: &Arc<dyn Blob>, donors: &[Arc<dyn Blob>], cx: &Context) -> Result<Arc<Pfs>> {
+    if !donors.is_empty() || blob.local_path().map(mapfile_beside).transpose()?.flatten().is_some() {
+        let all: Vec<Arc<dyn Blob>> = std::iter::once(blob).chain(donors).map(Arc::clone).collect();
+        return open_with(&all, OpenOptions::default(), cx);
+    }
     let known = MOUNTED.lock().ok().and_then(|mut list| {
         list.retain(|(b, s)| b.strong_count() > 0 && s.strong_count() > 0);
         let same = |b: &Weak<dyn Blob>| b.upgrade().is_some_and(|b| Arc::ptr_eq(&b, blob));
@@ -112,6 +147,11 @@ fn device(source: &dyn Source) -> Option<Arc<dyn Blob>> {
     if entries.next().is_some() { None } else { source.open(&first).ok() }
 }
 
+/// The image that a source is, if it is one.
+pub(crate) fn image_of(source: &Arc<dyn Source>) -> Option<Arc<dyn Blob>> {
+    device(source.as_ref()).filter(|blob| crate::probe(blob.as_ref()).0 > 0)
+}
+
 /// The files of a source: those in the image when it is one.
 pub(crate) enum Seen {
     /// An image.
@@ -121,10 +161,10 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    pub(crate) fn of(source: &Arc<dyn Source>, cx: &Context) -> Result<Self> {
-        match device(source.as_ref()) {
-            Some(blob) if crate::probe(blob.as_ref()).0 > 0 => Ok(Self::Image(PfsSource::new(open_image(&blob, cx)?))),
-            _ => Ok(Self::Plain(Arc::clone(source))),
+    pub(crate) fn of(source: &Arc<dyn Source>, donors: &[Arc<dyn Blob>], cx: &Context) -> Result<Self> {
+        match image_of(source) {
+            Some(blob) => Ok(Self::Image(PfsSource::new(open_image(&blob, donors, cx)?))),
+            None => Ok(Self::Plain(Arc::clone(source))),
         }
     }
 
@@ -245,11 +285,38 @@ fn roots_of(result: &Value) -> Vec<String> {
     list.map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
 }
 
-/// What files are read from: the image's files in place of the image.
+/// What files are read from: the image's files in place of the image, in donors too.
 fn inner(sources: &Sources, cx: &Context) -> Result<(Vec<Seen>, Sources)> {
-    let seen = sources.rivals.iter().map(|s| Seen::of(s, cx)).collect::<Result<Vec<_>>>()?;
+    let images: Vec<Option<Arc<dyn Blob>>> = sources.donors.iter().map(image_of).collect();
+    let blobs: Vec<Arc<dyn Blob>> = images.iter().flatten().map(Arc::clone).collect();
+    let seen = sources.rivals.iter().map(|s| Seen::of(s, &blobs, cx)).collect::<Result<Vec<_>>>()?;
     let rivals = seen.iter().map(Seen::files).collect();
-    Ok((seen, Sources { rivals, donors: sources.donors.clone() }))
+    let first = seen.iter().find_map(|s| match s {
+        Seen::Image(image) => Some(image),
+        Seen::Plain(_) => None,
+    });
+    let donor = |(source, image): (&Arc<dyn Source>, &Option<Arc<dyn Blob>>)| -> Result<Arc<dyn Source>> {
+        match (image, first) {
+            (None, _) => Ok(Arc::clone(source)),
+            // Another copy of the same disk: its bytes in the places that the first copy's metadata, now mended, names.
+            (Some(blob), Some(first)) if first.pfs().device.copies().len() > 1 => Ok(Arc::new(first.over(blob)?)),
+            (Some(blob), _) => {
+                Ok(Arc::new(PfsSource::new(open_with(&[Arc::clone(blob)], OpenOptions::default(), cx)?)))
+            }
+        }
+    };
+    let donors = sources.donors.iter().zip(&images).map(donor).collect::<Result<Vec<_>>>()?;
+    Ok((seen, Sources { rivals, donors }))
+}
+
+/// The clusters of the donors, with the numbers of their sources.
+fn donors(files: &Sources) -> Result<Vec<pg::Donor>> {
+    let first = u16::try_from(files.rivals.len()).unwrap_or(u16::MAX);
+    let mut out = Vec::new();
+    for (number, source) in (first..).zip(&files.donors) {
+        out.extend(find_clusters(source)?.into_iter().map(|cluster| pg::Donor { number, cluster }));
+    }
+    Ok(out)
 }
 
 /// The cluster the options name, or the only one.
@@ -276,7 +343,8 @@ pub(crate) fn chosen<'a>(clusters: &'a [pg::State], wanted: &Options) -> Result<
 
 fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: &Context) -> Result<Report> {
     let mut out = ReportBuilder::new("polardb", sources, cx.limits.findings);
-    let (seen, _) = inner(sources, cx)?;
+    let (seen, files_of) = inner(sources, cx)?;
+    let others = donors(&files_of)?;
     let (mut pfs_facts, mut clusters) = (Value::Null, Vec::new());
     for (number, seen) in (0u16..).zip(&seen) {
         let mut disk = match seen {
@@ -295,7 +363,7 @@ fn inspect(sources: &Sources, wanted: &Options, roots: Option<Vec<String>>, cx: 
             None => find_clusters(&files)?,
         };
         for cluster in found {
-            let state = pg::inspect(cluster, number, cx)?;
+            let state = pg::inspect(cluster, number, &others, cx)?;
             if let Some(disk) = &mut disk {
                 state.coverage.iter().for_each(|(name, (_, known))| disk.cover(name, known));
             }

@@ -1,5 +1,7 @@
 //! Decides what a rescue builds. Touches nothing.
 
+mod segments;
+
 use std::collections::BTreeMap;
 
 use recovery_core::{Context, Entry, EntryKind, Error, Plan, Reason, Result, Sources, Step, WriteStep};
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::pg::relfile::RelFile;
-use crate::inspect::pg::State;
+use crate::inspect::pg::{State, Taken};
 use crate::reader::pg::cluster::ControlFound;
 use crate::reader::pg::slots::SlotState;
 use crate::rebuild::conf::{self, Storage};
@@ -28,15 +30,35 @@ pub enum Make {
         /// In hexadecimal.
         hex: String,
     },
-    /// A file of the source, with bits turned back, filled up with zeros or cut.
+    /// A file of the source, or a part of it, with bits turned back, pages of another source, filled up with zeros or
+    /// cut.
     Patched {
         /// Name in the source.
         object: String,
-        /// Offset and bits to turn.
+        /// First byte taken from the source.
+        #[serde(default)]
+        from: u64,
+        /// Offset in the result and bits to turn.
         flips: Vec<(u64, u8)>,
         /// Bytes taken from the source.
         taken: u64,
+        /// Pages of 8192 bytes that another source gives.
+        #[serde(default)]
+        pages: Vec<Page>,
     },
+}
+
+/// A page of 8192 bytes that another source gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Offset in the result.
+    pub to: u64,
+    /// Number of the source.
+    pub source: u16,
+    /// Name in that source.
+    pub object: String,
+    /// Offset there.
+    pub from: u64,
 }
 
 struct Builder<'a> {
@@ -85,6 +107,9 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
     if let Some(net) = &options.net {
         network(net)?;
     }
+    if let Some(what) = &state.unsupported {
+        return Err(Error::unsupported(what.clone()));
+    }
     let Some((control, layout)) = state.usable.clone() else {
         return Err(Error::Unusable(
             "no control file, and no checkpoint in the log from which one could be made; extract the files with: recover polardb extract"
@@ -99,7 +124,7 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
     let image = std::path::absolute(&image).map_or(image, |p| p.display().to_string());
     let mut more: Vec<(u16, String)> = Vec::new();
     let storage = if options.vanilla {
-        stock(state, &control)?;
+        stock(state)?;
         Storage::Own
     } else if options.localfs {
         Storage::Local("{HERE}/shared_data".to_owned())
@@ -152,23 +177,20 @@ pub fn plan(state: &State, options: &Options, outer: &Sources, inner: &Sources, 
 fn written_from(plan: &Plan, mut more: Vec<(u16, String)>) -> Vec<(u16, String)> {
     for step in &plan.steps {
         if let Step::Write(w) = step
-            && let Ok(Make::Patched { object, .. }) = serde_json::from_value::<Make>(w.args.clone())
+            && let Ok(Make::Patched { object, pages, .. }) = serde_json::from_value::<Make>(w.args.clone())
         {
             more.push((0, object));
+            more.extend(pages.into_iter().map(|p| (p.source, p.object)));
         }
     }
     more
 }
 
 /// Refuses what the stock server cannot start.
-fn stock(state: &State, control: &crate::format::pg::control::ControlFile) -> Result<()> {
+fn stock(state: &State) -> Result<()> {
     let refuse = |why: &str| {
         Err(Error::refuse(Reason::Unsafe, format!("--vanilla: {why}; use --localfs and PolarDB's own server")))
     };
-    const SEGMENT: u64 = 131_072 * 8192;
-    if control.relseg_size != 131_072 && state.relations.files.iter().any(|f| f.entry.size > SEGMENT) {
-        return refuse("relation files longer than 1 GiB, which only PolarDB's build reads");
-    }
     if state.pages.encrypted > 0 || state.cluster.has("global/pg_kmgr") {
         return refuse("the cluster is encrypted by PolarDB");
     }
@@ -276,6 +298,7 @@ fn data(
     let slots: BTreeMap<&str, bool> =
         state.slots.iter().map(|s| (s.name.as_str(), slot_kept(&s.state, stock))).collect();
     let padded = padded(state);
+    let lengths = (control.relseg_size, if stock { segments::STOCK } else { control.relseg_size });
     for e in &entries {
         let rel = state.cluster.rel(&e.name).to_owned();
         if let Some(slot) = rel.strip_prefix("pg_replslot/").and_then(|r| r.split('/').next())
@@ -290,7 +313,7 @@ fn data(
         let to = format!("{root}/{rel}");
         match e.kind {
             EntryKind::Directory => b.mkdir(to),
-            EntryKind::File => file(b, e, &rel, to, &padded)?,
+            EntryKind::File => file(b, e, &rel, to, &padded, lengths)?,
             EntryKind::Outward(_) | EntryKind::Dangling(_) | EntryKind::Other => {}
         }
     }
@@ -310,7 +333,7 @@ fn data(
         b.text(format!("{root}/PG_VERSION"), "version", format!("{}\n", state.major))?;
     }
     let found = state.path("global/pg_control");
-    let vanilla_build = !stock || control.relseg_size == 131_072;
+    let vanilla_build = !stock || control.relseg_size == segments::STOCK;
     let to = format!("{root}/global/pg_control");
     if matches!(state.control, ControlFound::Good(_)) && vanilla_build {
         let size = state.cluster.source.stat(&found)?.map_or(8192, |e| e.size);
@@ -319,7 +342,7 @@ fn data(
     }
     let mut control = control.clone();
     if stock {
-        control.relseg_size = 131_072;
+        control.relseg_size = segments::STOCK;
     }
     if state.rebuilt {
         control.time = i64::try_from(cx.now_ms / 1000).unwrap_or(0);
@@ -363,10 +386,17 @@ fn padded(state: &State) -> BTreeMap<String, u64> {
     out
 }
 
-fn file(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, padded: &BTreeMap<String, u64>) -> Result<()> {
+fn file(
+    b: &mut Builder<'_>,
+    e: &Entry,
+    rel: &str,
+    to: String,
+    padded: &BTreeMap<String, u64>,
+    lengths: (u32, u32),
+) -> Result<()> {
     let state = b.state;
     if let Some(size) = padded.get(&e.name) {
-        let make = Make::Patched { object: e.name.clone(), flips: Vec::new(), taken: e.size.min(*size) };
+        let make = patched(e, 0, e.size.min(*size), Vec::new(), Vec::new());
         return b.make(to, "status file", (*size).max(e.size.min(*size)), &make, false);
     }
     let segment = rel.strip_prefix("pg_wal/").and_then(|n| state.wal.as_ref()?.segment.parse(n));
@@ -376,11 +406,49 @@ fn file(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, padded: &BTreeMap
         let flips: Vec<(u64, u8)> =
             patches.range(start.0..start.0.saturating_add(whole)).map(|(l, f)| (l - start.0, *f)).collect();
         if !flips.is_empty() || e.size != whole {
-            let make = Make::Patched { object: e.name.clone(), flips, taken: e.size.min(whole) };
+            let make = patched(e, 0, e.size.min(whole), flips, Vec::new());
             return b.make(to, "WAL segment", whole, &make, false);
         }
     }
-    // Copying a page file that ends inside a page is right: the server refuses nothing, and nothing is invented.
-    b.copy(e, to);
+    relation(b, e, rel, to, lengths)
+}
+
+fn patched(e: &Entry, from: u64, taken: u64, flips: Vec<(u64, u8)>, pages: Vec<Page>) -> Make {
+    Make::Patched { object: e.name.clone(), from, flips, taken, pages }
+}
+
+/// A file below the data directories: cut into other segments where the server wants that, with the pages that another
+/// copy holds whole. One that ends inside a page is copied as it is: the server refuses nothing, and nothing is invented.
+fn relation(b: &mut Builder<'_>, e: &Entry, rel: &str, to: String, lengths: (u32, u32)) -> Result<()> {
+    let state = b.state;
+    let taken = state.taken.get(&e.name);
+    let below = matches!(rel.split('/').next(), Some("base" | "global" | "pg_tblspc"));
+    let file = RelFile::parse(e.file_name()).filter(|_| below && lengths.0 != lengths.1);
+    if file.is_none() && taken.is_none() {
+        b.copy(e, to);
+        return Ok(());
+    }
+    let whole = || vec![segments::Piece { name: e.file_name().to_owned(), start: 0, len: e.size }];
+    let pieces = file.map_or_else(|| Ok(whole()), |f| segments::pieces(&f, e.size, lengths.0, lengths.1))?;
+    let dir = to.rsplit_once('/').map_or("", |(dir, _)| dir);
+    for piece in pieces {
+        let to = format!("{dir}/{}", piece.name);
+        let end = piece.start.saturating_add(piece.len);
+        let inside = taken.into_iter().flatten().filter(|t| (piece.start..end).contains(&t.offset));
+        let page = |t: &Taken| Page {
+            to: t.offset.saturating_sub(piece.start),
+            source: t.source,
+            object: t.object.clone(),
+            from: t.offset,
+        };
+        let pages: Vec<Page> = inside.map(page).collect();
+        if pages.is_empty() {
+            let range = ((piece.start, piece.len) != (0, e.size)).then_some((piece.start, piece.len));
+            let (object, size) = (e.name.clone(), piece.len);
+            b.plan.steps.push(Step::Copy { source: 0, object, to, size, range, mode: FILE, last: false });
+        } else {
+            b.make(to, "relation file", piece.len, &patched(e, piece.start, piece.len, Vec::new(), pages), false)?;
+        }
+    }
     Ok(())
 }

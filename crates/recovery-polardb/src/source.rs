@@ -6,7 +6,7 @@ use recovery_core::{Blob, Context, Depth, Entries, Entry, EntryKind, ReadError, 
 
 use crate::format::pfs::{ChunkHeader, HEADER_LEN, LEADER_AT, LEADER_LEN, Leader};
 use crate::model::pfs::{FileSystem, LOST_AND_FOUND, Node};
-use crate::reader::pfs::{OpenOptions, Pfs, PfsFile, Tracker};
+use crate::reader::pfs::{Copy, Device, OpenOptions, Pfs, PfsFile, Tracker};
 
 /// The files of a PFS disk.
 ///
@@ -63,6 +63,18 @@ impl PfsSource {
     pub fn with_lost_and_found(mut self) -> Self {
         self.lost = true;
         self
+    }
+
+    /// The same files read from another copy of the disk, by the metadata of this one. The mapfile that lies beside the
+    /// copy is heeded.
+    ///
+    /// # Errors
+    ///
+    /// When there is a mapfile that cannot be understood.
+    pub fn over(&self, copy: &Arc<dyn Blob>) -> Result<Self> {
+        let mut pfs = Pfs::clone(&self.pfs);
+        pfs.device = Device::of_copies(vec![Copy::with_mapfile_beside(Arc::clone(copy))?]);
+        Ok(Self::new(Arc::new(pfs)))
     }
 
     /// The opened disk.

@@ -242,3 +242,50 @@ fn without_a_control_file_nothing_happens_silently() {
         )
     );
 }
+
+#[test]
+fn long_relation_segments_are_cut_for_the_stock_server() {
+    use recovery_core::Step;
+    use recovery_polardb::format::pg::control;
+    const GIB: u64 = 1 << 30;
+    let mut files = pg_common::case("pg_small");
+    let found = control::decode(&files.files()["global/pg_control"]).unwrap();
+    let (mut changed, layout) = (found.control, found.layout);
+    changed.relseg_size = 16_777_216;
+    files.insert("global/pg_control", changed.encode(layout));
+    let dir = tempfile::tempdir().unwrap();
+    for (name, data) in files.files() {
+        let to = dir.path().join(name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, data).unwrap();
+    }
+    let long = fs::File::create(dir.path().join("base/5/99999")).unwrap();
+    long.set_len(2 * GIB + 3 * 8192).unwrap();
+    let sources = Sources::one(pg_common::dir(dir.path()));
+    let (_, made) = plan(&sources, &json!({"vanilla": true}));
+    let made = made.unwrap();
+    let of = |s: &Step| match s {
+        Step::Copy { object, to, range, size, .. } if object == "base/5/99999" => Some((to.clone(), *range, *size)),
+        _ => None,
+    };
+    let cut: Vec<_> = made.steps.iter().filter_map(of).collect();
+    let want = [
+        ("primary/base/5/99999", Some((0, GIB)), GIB),
+        ("primary/base/5/99999.1", Some((GIB, GIB)), GIB),
+        ("primary/base/5/99999.2", Some((2 * GIB, 3 * 8192)), 3 * 8192),
+    ];
+    assert_eq!(cut, want.map(|(to, range, size)| (to.to_owned(), range, size)));
+    let bytes = made.steps.iter().find_map(|s| match s {
+        Step::Write(w) if w.to == "primary/global/pg_control" => w.args["hex"].as_str().map(str::to_owned),
+        _ => None,
+    });
+    let written = control::decode(&recovery_core::unhex(&bytes.unwrap()).unwrap()).unwrap();
+    assert!(written.crc_ok());
+    assert_eq!(written.control.relseg_size, 131_072);
+    // PolarDB's own server keeps its segments.
+    let (_, kept) = plan(&sources, &json!({"localfs": true}));
+    assert_eq!(
+        kept.unwrap().steps.iter().filter_map(of).map(|s| s.0).collect::<Vec<_>>(),
+        ["shared_data/base/5/99999"]
+    );
+}

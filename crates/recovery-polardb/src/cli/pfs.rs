@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::PfsSource;
 use crate::checks::{Checked, ClusterWatch};
+use crate::engine::open_with;
 use crate::extract::{self, ExtractOptions, Extracted, Unhashed};
 use crate::format::pfs::{BLOCK, JOURNAL_INO, Kind, PAXOS_INO};
 use crate::inspect::pfs as inspect;
@@ -58,8 +59,14 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn common() -> [Arg; 2] {
+fn common() -> [Arg; 3] {
     [
+        Arg::new("also")
+            .long("also")
+            .value_name("PATH")
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(PathBuf))
+            .help("another copy of the image: gives what this one lacks or holds damaged; repeated"),
         flag("forward", "applies complete transactions behind the head of the journal too"),
         Arg::new("mapfile-in")
             .long("mapfile-in")
@@ -86,7 +93,8 @@ pub fn run(
     }
     let cx = &context(args, cx)?;
     let spec = args.get_one::<String>("image").map_or("", String::as_str);
-    let image = Image::open(spec, open, args.get_flag("forward"), cx)?;
+    let also: Vec<&PathBuf> = args.get_many("also").into_iter().flatten().collect();
+    let image = Image::open(spec, &also, open, args.get_flag("forward"), cx)?;
     let exit = match verb {
         "ls" => ls(&image, args, out)?,
         "stat" => stat(&image, args, out)?,
@@ -143,13 +151,14 @@ impl Image {
     /// # Errors
     ///
     /// When it cannot be opened or is no PFS disk.
-    pub fn open(spec: &str, open: &PathOptions, forward: bool, cx: &Context) -> Result<Self> {
+    pub fn open(spec: &str, also: &[&PathBuf], open: &PathOptions, forward: bool, cx: &Context) -> Result<Self> {
         let (image, path) = split_image(spec);
         let source = open_path(Path::new(image), open)?;
-        let blob = only_blob(source.as_ref())?;
-        let pfs = Pfs::open(blob, OpenOptions { forward }, cx)?;
-        let files = PfsSource::new(Arc::new(pfs));
-        Ok(Self { sources: Sources::one(source), source: files, path: path.trim_matches('/').to_owned() })
+        let donors = also.iter().map(|p| open_path(p, open)).collect::<Result<Vec<_>>>()?;
+        let all = std::iter::once(&source).chain(&donors).map(|s| only_blob(s.as_ref()));
+        let pfs = open_with(&all.collect::<Result<Vec<_>>>()?, OpenOptions { forward }, cx)?;
+        let sources = Sources { rivals: vec![source], donors };
+        Ok(Self { sources, source: PfsSource::new(pfs), path: path.trim_matches('/').to_owned() })
     }
 
     fn pfs(&self) -> &Pfs {

@@ -85,7 +85,7 @@ pub fn run(
 fn find(spec: &str, open: &OpenOptions, cx: &Context) -> Result<Cluster> {
     let (image, dir) = split_image(spec);
     let source = open_path(Path::new(image), open)?;
-    let files: Arc<dyn Source> = Seen::of(&source, cx)?.files();
+    let files: Arc<dyn Source> = Seen::of(&source, &[], cx)?.files();
     let dir = dir.trim_matches('/');
     let all = find_clusters(&files)?;
     let shown = || all.iter().map(|c| format!("/{}", c.root)).collect::<Vec<_>>().join(", ");

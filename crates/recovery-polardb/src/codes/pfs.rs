@@ -120,4 +120,15 @@ recovery_core::codes! {
     HISTORY = "PFS-0038", "gap in the history that the journal holds",
         "Entries are missing in the part of the journal that was needed to rebuild the file system. An object whose last \
          change they held may be shown in an older state.";
+    DONATED = "PFS-0039", "taken from another copy of the disk",
+        "The first copy lacks these bytes or holds them damaged, and a copy named with --also holds them whole: a part \
+         that was never read from the dying disk, or metadata whose checksum agrees only there. Nothing is lost. The \
+         copies were found to show the same moment: their leader records and the metadata whole in both are equal.";
+    OTHER_STATE = "PFS-0040", "another copy is of another moment",
+        "A copy named with --also is not used: it is another disk, or the same disk at another time. Bytes of different \
+         times would make a file system that never existed. Inspect it alone if it may be the better one.";
+    MAPFILE = "PFS-0041", "a mapfile lies beside the image",
+        "GNU ddrescue leaves a mapfile that says which parts of the image were never read from the dying disk. One lies \
+         beside the image under its usual name and is used: these parts count as unreadable, never as zeros. To use \
+         another one name it with --mapfile-in.";
 }

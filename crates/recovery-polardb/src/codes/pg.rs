@@ -120,6 +120,16 @@ recovery_core::codes! {
         "A link in pg_tblspc leads out of the source. Name where its files are now with --map OLD=NEW.";
     UNREAD = "PG-0086", "cannot be read",
         "The device gave an error.";
+    PAGE_DONATED = "PG-0088", "damaged page taken from another copy",
+        "The checksum of the page does not agree, or it cannot be read, and a copy named with --also holds the same page \
+         whole. A rescue writes that one. The copy's control file, or the metadata of the disk, shows that it is of the \
+         same moment.";
+    OTHER_STATE = "PG-0089", "another copy is of another moment",
+        "A copy named with --also is not used: it is another cluster, or the same one at another time. Pages of different \
+         times do not fit together: replay begins at this control file's redo point.";
+    VERSION = "PG-0090", "version not supported",
+        "The control file is whole and of a release whose layout is not read here. Files can be extracted and pages \
+         verified; nothing is rebuilt of this cluster.";
     UNCOVERED = "PG-0087", "bytes without a checksum",
         "Transaction status, free space at the end of files and page headers of the log are known by their place only.";
 }

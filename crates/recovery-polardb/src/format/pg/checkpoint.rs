@@ -25,6 +25,8 @@ use super::{Lsn, put};
 pub enum Layout {
     /// PostgreSQL and PolarDB 11 (`pg_control` version 1100).
     V11,
+    /// PostgreSQL 12 (1201): this structure as in 13, the control file with one field more.
+    V12,
     /// PostgreSQL 13 to 16 and PolarDB 15 (1300).
     V13,
     /// PostgreSQL and PolarDB 17 (1700).
@@ -37,7 +39,7 @@ impl Layout {
     pub const fn size(self) -> usize {
         match self {
             Self::V11 => 80,
-            Self::V13 | Self::V17 => 88,
+            Self::V12 | Self::V13 | Self::V17 => 88,
         }
     }
 }
@@ -100,7 +102,7 @@ impl CheckPoint {
         let at20 = c.u32_le("nextXidEpoch")?;
         out.next_xid = match layout {
             Layout::V11 => u64::from(at20) << 32 | u64::from(c.u32_le("nextXid")?),
-            Layout::V13 => c.u64_le("nextXid")?,
+            Layout::V12 | Layout::V13 => c.u64_le("nextXid")?,
             Layout::V17 => {
                 out.wal_level = Some(at20.cast_signed());
                 c.u64_le("nextXid")?
@@ -137,7 +139,7 @@ impl CheckPoint {
                 put(&mut b, 24, &(self.next_xid & 0xffff_ffff).to_le_bytes());
                 (28, 56)
             }
-            Layout::V13 | Layout::V17 => {
+            Layout::V12 | Layout::V13 | Layout::V17 => {
                 put(&mut b, 20, &self.wal_level.unwrap_or(0).to_le_bytes());
                 put(&mut b, 24, &self.next_xid.to_le_bytes());
                 (32, 64)
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn every_layout_comes_back() {
-        for layout in [Layout::V11, Layout::V13, Layout::V17] {
+        for layout in [Layout::V11, Layout::V12, Layout::V13, Layout::V17] {
             let point = CheckPoint {
                 redo: Lsn(1),
                 this_tli: 2,

@@ -1,10 +1,10 @@
 //! `global/pg_control`: identity, state, last checkpoint and limits of a cluster.
 //!
-//! The file has 8192 bytes of which the structure uses 288 (11) or 296 (13 and later); tools that write only the
+//! The file has 8192 bytes of which the structure uses 288 (11) or 296 (12 and later); tools that write only the
 //! structure leave a shorter file, which servers accept. The CRC-32C stands behind the last field and covers every
 //! byte before it. What no checksum covers: the zero tail behind the CRC.
 //!
-//! | field | 11 | 13 to 16 | 17 |
+//! | field | 11 | 12 to 16 | 17 |
 //! |---|---|---|---|
 //! | system_identifier, pg_control_version, catalog_version_no, state, time, checkPoint | 0, 8, 12, 16, 24, 32 | same | same |
 //! | checkPointCopy ([`super::checkpoint`]) | 40 | 40 | 40 |
@@ -14,7 +14,7 @@
 //! | max_prepared_xacts, max_locks_per_xact, track_commit_timestamp | 180, 184, 188 | 192, 196, 200 | same |
 //! | maxAlign, floatFormat | 192, 200 | 204, 208 | same |
 //! | blcksz, relseg_size, xlog_blcksz, xlog_seg_size, nameDataLen, indexMaxKeys, toast_max_chunk_size, loblksize | 208 | 216 | same |
-//! | float4ByVal, float8ByVal | 240, 241 | float8ByVal 248 | same |
+//! | float4ByVal, float8ByVal | 240, 241 | 12: 248, 249; from 13 on float8ByVal 248 | 248 |
 //! | data_checksum_version, mock_authentication_nonce | 244, 248 | 252, 256 | same |
 //! | crc | 280 | 288 | 288 |
 //!
@@ -114,7 +114,7 @@ pub struct ControlFile {
     pub index_max_keys: u32,
     pub toast_max_chunk_size: u32,
     pub loblksize: u32,
-    /// Only in version 11.
+    /// Only in versions 11 and 12.
     pub float4_by_val: Option<bool>,
     pub float8_by_val: bool,
     /// 0: pages carry no checksums.
@@ -152,8 +152,11 @@ pub enum ControlError {
     /// The file ends too early.
     #[error(transparent)]
     Short(#[from] Short),
+    /// A version that a server wrote and whose layout is not read here; the checksum agrees.
+    #[error("pg_control version {0}, of PostgreSQL {1}, is not supported (1100, 1201, 1300 and 1700 are)")]
+    Unsupported(u32, &'static str),
     /// Neither the version is known nor does any checksum agree.
-    #[error("pg_control version {0} is not known (1100, 1300 and 1700 are)")]
+    #[error("pg_control version {0} is not known (1100, 1201, 1300 and 1700 are)")]
     Version(u32),
 }
 
@@ -162,16 +165,38 @@ pub enum ControlError {
 pub const fn layout_of(version: u32) -> Option<Layout> {
     match version {
         1100 => Some(Layout::V11),
+        1201 => Some(Layout::V12),
         1300 => Some(Layout::V13),
         1700 => Some(Layout::V17),
         _ => None,
     }
 }
 
+/// Versions of servers that are not read here, by the published `PG_CONTROL_VERSION` of each release.
+const fn release_of(version: u32) -> Option<&'static str> {
+    match version {
+        903 => Some("9.0 or 9.1"),
+        922 => Some("9.2"),
+        937 => Some("9.3"),
+        942 => Some("9.4 or 9.5"),
+        960 => Some("9.6"),
+        1002 => Some("10"),
+        1800 => Some("18"),
+        1801.. => Some("a release after 18"),
+        _ => None,
+    }
+}
+
+/// Whether a checksum stands anywhere it could and agrees.
+fn sealed(bytes: &[u8]) -> bool {
+    let agrees = |at: usize| bytes.len() >= at + 4 && sum(bytes, at) == Some(le32(bytes, at));
+    (200..=508).step_by(4).any(|at| agrees(at) && le32(bytes, at) != 0)
+}
+
 const fn crc_place(layout: Layout) -> usize {
     match layout {
         Layout::V11 => 280,
-        Layout::V13 | Layout::V17 => 288,
+        Layout::V12 | Layout::V13 | Layout::V17 => 288,
     }
 }
 
@@ -198,7 +223,11 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, ControlError> {
     let mut head = c;
     head.skip(8, "system_identifier")?;
     let version = head.u32_le("pg_control_version")?;
-    let layout = layout_of(version).ok_or(ControlError::Version(version))?;
+    let layout = match (layout_of(version), release_of(version)) {
+        (Some(layout), _) => layout,
+        (None, Some(release)) if sealed(bytes) => return Err(ControlError::Unsupported(version, release)),
+        (None, _) => return Err(ControlError::Version(version)),
+    };
     let control = fields(&mut c, layout)?;
     let crc_at = find_crc(bytes, crc_place(layout));
     let stored = Cursor::new(bytes.get(crc_at..).unwrap_or_default(), crc_at as u64).u32_le("crc")?;
@@ -213,6 +242,7 @@ fn flag(c: &mut Cursor<'_>, pad: usize, field: &'static str) -> Result<bool, Sho
 
 fn fields(c: &mut Cursor<'_>, layout: Layout) -> Result<ControlFile, Short> {
     let old = layout == Layout::V11;
+    let float4 = matches!(layout, Layout::V11 | Layout::V12);
     let system_identifier = c.u64_le("system_identifier")?;
     let pg_control_version = c.u32_le("pg_control_version")?;
     let catalog_version = c.u32_le("catalog_version_no")?;
@@ -273,8 +303,8 @@ fn fields(c: &mut Cursor<'_>, layout: Layout) -> Result<ControlFile, Short> {
         index_max_keys: c.u32_le("indexMaxKeys")?,
         toast_max_chunk_size: c.u32_le("toast_max_chunk_size")?,
         loblksize: c.u32_le("loblksize")?,
-        float4_by_val: if old { Some(flag(c, 0, "float4ByVal")?) } else { None },
-        float8_by_val: flag(c, if old { 2 } else { 3 }, "float8ByVal")?,
+        float4_by_val: if float4 { Some(flag(c, 0, "float4ByVal")?) } else { None },
+        float8_by_val: flag(c, if float4 { 2 } else { 3 }, "float8ByVal")?,
         data_checksum_version: c.u32_le("data_checksum_version")?,
         nonce: c.array("mock_authentication_nonce")?,
     })
@@ -331,7 +361,7 @@ impl ControlFile {
         ] {
             word(&mut w, v);
         }
-        if old {
+        if matches!(layout, Layout::V11 | Layout::V12) {
             w.extend_from_slice(&[u8::from(self.float4_by_val.unwrap_or(true)), u8::from(self.float8_by_val), 0, 0]);
         } else {
             word(&mut w, u32::from(self.float8_by_val));
@@ -355,6 +385,7 @@ impl ControlFile {
     pub const fn major_hint(&self) -> u32 {
         match self.pg_control_version {
             1100 => 11,
+            1201 => 12,
             1700 => 17,
             _ => match self.catalog_version / 10_000 {
                 0..=20_2005 => 12,
@@ -439,7 +470,7 @@ mod tests {
 
     #[test]
     fn every_version_comes_back_and_its_crc_stands_where_upstream_puts_it() {
-        for (version, at) in [(1100, 280), (1300, 288), (1700, 288)] {
+        for (version, at) in [(1100, 280), (1201, 288), (1300, 288), (1700, 288)] {
             let control = sample(version);
             let bytes = control.encode(layout_of(version).unwrap());
             let found = decode(&bytes).unwrap();
@@ -449,6 +480,17 @@ mod tests {
             assert!(short.crc_ok());
             assert!(decode(&bytes[..at]).is_err());
         }
+    }
+
+    #[test]
+    fn other_releases_are_refused_by_name_and_not_taken_for_damage() {
+        let mut bytes = sample(1300).encode(Layout::V13);
+        put(&mut bytes, 8, &1800u32.to_le_bytes());
+        assert_eq!(decode(&bytes), Err(ControlError::Version(1800)));
+        let crc = crc32c::crc32c(&bytes[..288]);
+        put(&mut bytes, 288, &crc.to_le_bytes());
+        assert_eq!(decode(&bytes), Err(ControlError::Unsupported(1800, "18")));
+        assert_eq!(correct_one_bit(&bytes), None);
     }
 
     #[test]

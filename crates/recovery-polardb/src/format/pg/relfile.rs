@@ -57,6 +57,20 @@ impl RelFile {
         };
         Some(Self { number: number(digits).filter(|&n| n > 0)?, fork, segment, temporary })
     }
+
+    /// The name of the file, the inverse of [`parse`](Self::parse); not for temporary relations, whose backend it does
+    /// not know.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let fork = match self.fork {
+            Fork::Main => "",
+            Fork::Fsm => "_fsm",
+            Fork::Vm => "_vm",
+            Fork::Init => "_init",
+        };
+        let segment = if self.segment == 0 { String::new() } else { format!(".{}", self.segment) };
+        format!("{}{fork}{segment}", self.number)
+    }
 }
 
 fn number(text: &str) -> Option<u32> {
@@ -86,6 +100,9 @@ mod tests {
         assert_eq!(RelFile::parse("1259"), file(1259, Fork::Main, 0, false));
         assert_eq!(RelFile::parse("1259.3"), file(1259, Fork::Main, 3, false));
         assert_eq!(RelFile::parse("1259_fsm.1"), file(1259, Fork::Fsm, 1, false));
+        for name in ["1259", "1259.3", "1259_fsm.1", "16400_vm", "16400_init"] {
+            assert_eq!(RelFile::parse(name).map(|f| f.file_name()).as_deref(), Some(name));
+        }
         assert_eq!(RelFile::parse("t3_16400_vm"), file(16400, Fork::Vm, 0, true));
         for other in [
             "",

@@ -5,7 +5,7 @@ use recovery_core::{Class, Context, Evidence, Finding, IfStarted, Result, Severi
 use super::{State, crc_evidence};
 use crate::codes::pg as codes;
 use crate::format::pg::checkpoint::CheckPoint;
-use crate::format::pg::control::{ControlFile, FLOAT_FORMAT, State as DbState};
+use crate::format::pg::control::{ControlError, ControlFile, FLOAT_FORMAT, State as DbState};
 use crate::format::pg::{BLOCK, Lsn};
 use crate::reader::pg::cluster::ControlFound;
 use crate::reader::pg::pages::{PageRules, verify};
@@ -46,6 +46,11 @@ pub(super) fn judge(state: &mut State) {
             let f = Finding::new(&codes::CONTROL_CRC, Severity::Damaged, &name).at(0, d.crc_at as u64 + 4);
             state.finding(f.evidence(crc_evidence(d.stored, d.computed)));
             state.if_started.push(IfStarted::new("refuses", &name, "incorrect checksum in control file"));
+        }
+        ControlFound::Unusable(e @ ControlError::Unsupported(..), size) => {
+            state.cover(&name, "live", recovery_core::Coverage::all(size, Class::Unknown));
+            state.unsupported = Some(format!("{name}: {e}"));
+            state.finding(Finding::new(&codes::VERSION, Severity::Suspect, &name).at(0, size).summary(e.to_string()));
         }
         ControlFound::Unusable(e, size) => {
             state.cover_head(&name, size, size, false, Class::Damaged);
@@ -156,7 +161,7 @@ fn fresh(id: u64, major: u32, at: Lsn, copy: &CheckPoint, p: Option<Parameters>,
         index_max_keys: 32,
         toast_max_chunk_size: 1996,
         loblksize: 2048,
-        float4_by_val: (major <= 11).then_some(true),
+        float4_by_val: (major <= 12).then_some(true),
         float8_by_val: true,
         data_checksum_version: 0,
         nonce: [0; 32],

@@ -26,7 +26,9 @@ pub(super) fn open(state: &mut State) {
     let Some(size) = size else { return };
     let expect = Expect { system_identifier: id, magic: None, major: 0 };
     match WalDir::open(Arc::clone(&state.cluster.source), &dir, size, expect) {
-        Ok(wal) => {
+        Ok(mut wal) => {
+            let other = |d: &super::Donor| (Arc::clone(&d.cluster.source), d.cluster.path("pg_wal"));
+            wal.donors = state.donors.iter().map(other).collect();
             state.tli = state.usable.as_ref().map_or(0, |(c, _)| c.checkpoint_copy.this_tli);
             state.wal = Some(Arc::new(wal));
         }
@@ -199,7 +201,11 @@ fn healed(state: &mut State, wal: &WalDir, tli: u32, list: &[crate::reader::pg::
         let first = h.bytes.first().map_or(h.at, |(l, _)| *l);
         let (name, offset) = place(wal, tli, first);
         let bits: u32 = h.bytes.iter().map(|(_, b)| b.count_ones()).sum();
-        let what = format!("{}: with {bits} bits turned back the record at {} agrees", h.stop, h.at);
+        let what = if h.donated {
+            format!("{}: with {} bytes of another copy the record at {} agrees", h.stop, h.bytes.len(), h.at)
+        } else {
+            format!("{}: with {bits} bits turned back the record at {} agrees", h.stop, h.at)
+        };
         let span = h.bytes.last().map_or(1, |(l, _)| l.0.saturating_sub(first.0).saturating_add(1));
         state.finding(
             Finding::new(&codes::WAL_CORRECTED, Severity::Damaged, name.clone()).at(offset, span).summary(what),

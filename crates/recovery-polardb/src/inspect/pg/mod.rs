@@ -1,6 +1,7 @@
 //! What is known of a cluster after looking at it: the typed model behind the report.
 
 mod control;
+mod donor;
 mod facts;
 mod log;
 mod others;
@@ -25,6 +26,7 @@ use crate::reader::pg::wal::WalDir;
 use crate::reader::pg::wal_scan::{Beyond, Scan};
 use crate::reader::pg::wal_summary::FoundCheckpoint;
 
+pub use donor::{Donor, Taken};
 pub use facts::facts;
 #[cfg(feature = "cli")]
 pub(crate) use facts::wal_level;
@@ -55,6 +57,8 @@ pub struct State {
     pub usable: Option<(ControlFile, Layout)>,
     /// Whether it was rebuilt from the log.
     pub rebuilt: bool,
+    /// What is not supported of this cluster: nothing is made of it then.
+    pub unsupported: Option<String>,
     /// Major version.
     pub major: u32,
     /// Whether the directory shows signs of PolarDB.
@@ -79,6 +83,10 @@ pub struct State {
     pub relations: Relations,
     /// Verified pages.
     pub pages: PageTotals,
+    /// Other copies of the cluster that show the same moment.
+    pub donors: Vec<Donor>,
+    /// Damaged pages that another copy holds whole, by name of the file in the source.
+    pub taken: BTreeMap<String, Vec<Taken>>,
     /// Whether pages carry checksums.
     pub checksums: bool,
     /// Slots.
@@ -162,6 +170,7 @@ fn blank(cluster: Cluster, number: u16, cx: &Context) -> State {
         control,
         usable: None,
         rebuilt: false,
+        unsupported: None,
         major: 0,
         polardb: false,
         wal: None,
@@ -174,6 +183,8 @@ fn blank(cluster: Cluster, number: u16, cx: &Context) -> State {
         short_segments: Vec::new(),
         relations: Relations::default(),
         pages: PageTotals::default(),
+        donors: Vec::new(),
+        taken: BTreeMap::new(),
         checksums: false,
         slots: Vec::new(),
         slru: BTreeMap::new(),
@@ -211,18 +222,19 @@ pub(crate) fn slots_of(cluster: Cluster) -> Vec<serde_json::Value> {
     facts::slots(&state)
 }
 
-/// Looks at one cluster.
+/// Looks at one cluster; what it holds damaged comes from `donors` that show the same moment of it.
 ///
 /// # Errors
 ///
 /// Only that the caller asked to stop.
-pub fn inspect(cluster: Cluster, number: u16, cx: &Context) -> Result<State> {
+pub fn inspect(cluster: Cluster, number: u16, donors: &[Donor], cx: &Context) -> Result<State> {
     let mut state = blank(cluster, number, cx);
     control::judge(&mut state);
+    donor::choose(&mut state, donors);
     log::open(&mut state);
     pages::list(&mut state);
     others::major(&mut state);
-    if state.usable.is_none() {
+    if state.usable.is_none() && state.unsupported.is_none() {
         control::rebuild(&mut state, cx)?;
     }
     log::recovery(&mut state, cx)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recovery_core::{Check, Class, Context, Coverage, Evidence, Finding, IfStarted, Result, Severity};
 
-use super::State;
+use super::{State, Taken};
 use crate::codes::pg as codes;
 use crate::format::pg::Lsn;
 use crate::format::pg::page::Verdict;
@@ -57,7 +57,8 @@ pub(super) fn verify(state: &mut State, cx: &Context) -> Result<()> {
         state.finding(Finding::new(&codes::NO_CHECKSUMS, Severity::Note, state.path("base")).summary(what));
     }
     let restored = replayed(state, cx)?;
-    bad_pages(state, &restored);
+    let taken = super::donor::pages(state);
+    bad_pages(state, &restored, &taken);
     totals(state);
     for (i, c) in std::mem::take(&mut state.pages.coverage) {
         if let Some(f) = state.relations.files.get(i) {
@@ -86,13 +87,18 @@ fn replayed(state: &mut State, cx: &Context) -> Result<BTreeMap<usize, Lsn>> {
     Ok(state.pages.list.iter().enumerate().filter_map(|(i, b)| Some((i, hit(b)?))).collect())
 }
 
-fn bad_pages(state: &mut State, restored: &BTreeMap<usize, Lsn>) {
+fn bad_pages(state: &mut State, restored: &BTreeMap<usize, Lsn>, taken: &BTreeMap<usize, Taken>) {
     let clean = state.usable.as_ref().is_none_or(|(c, _)| c.state.clean());
     let fpw = state.usable.as_ref().is_some_and(|(c, _)| c.checkpoint_copy.full_page_writes);
     let mut lost = 0u64;
     for (i, bad) in state.pages.list.clone().into_iter().enumerate() {
         let Some(f) = state.relations.files.get(bad.file).cloned() else { continue };
         let at = bad.index.saturating_mul(8192);
+        let what = wrong(&bad);
+        if let Some(taken) = taken.get(&i) {
+            super::donor::take(state, &bad, &f.entry.name, &what, taken);
+            continue;
+        }
         let temporary = f.file.temporary;
         let (code, severity, note) = match restored.get(&i) {
             Some(lsn) => {
@@ -114,15 +120,9 @@ fn bad_pages(state: &mut State, restored: &BTreeMap<usize, Lsn>) {
         };
         let code = if bad.verdict.is_none() { &codes::PAGE_UNREAD } else { code };
         let mut out = Finding::new(code, severity, &f.entry.name).at(at, 8192);
-        let what = match bad.verdict {
-            Some(Verdict::Checksum { stored, computed }) => {
-                out = out.evidence(Evidence::checksum("pg_checksum", stored, computed));
-                format!("block {}: calculated checksum {computed:X} but block contains {stored:X}", bad.block)
-            }
-            Some(Verdict::NotZero) => format!("block {}: marked as never initialised, but not zero", bad.block),
-            Some(_) => format!("block {}: impossible page header", bad.block),
-            None => format!("block {} cannot be read", bad.block),
-        };
+        if let Some(Verdict::Checksum { stored, computed }) = bad.verdict {
+            out = out.evidence(Evidence::checksum("pg_checksum", stored, computed));
+        }
         let records = u64::from(severity == Severity::Lost);
         lost = lost.saturating_add(records);
         state.finding(out.summary(format!("{what}{note}")).effect(records, records * 8192));
@@ -137,6 +137,18 @@ fn bad_pages(state: &mut State, restored: &BTreeMap<usize, Lsn>) {
             name,
             format!("reading any of {lost} pages fails: invalid page in block"),
         ));
+    }
+}
+
+/// What is wrong with a page.
+fn wrong(bad: &BadPage) -> String {
+    match bad.verdict {
+        Some(Verdict::Checksum { stored, computed }) => {
+            format!("block {}: calculated checksum {computed:X} but block contains {stored:X}", bad.block)
+        }
+        Some(Verdict::NotZero) => format!("block {}: marked as never initialised, but not zero", bad.block),
+        Some(_) => format!("block {}: impossible page header", bad.block),
+        None => format!("block {} cannot be read", bad.block),
     }
 }
 

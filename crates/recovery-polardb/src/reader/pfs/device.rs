@@ -1,4 +1,4 @@
-//! The device under a file system: reads that go around bad sectors and past the end.
+//! The device under a file system: reads that go around bad sectors and past the end, of one copy or of several.
 
 use std::ops::Range;
 use std::path::Path;
@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use recovery_core::read_around;
 use recovery_core::{Blob, Mapfile, ReadError};
+
+use super::copies::{Copy, Joined};
 
 /// A blob of which some ranges were never read from the dying disk: a ddrescue image with its mapfile.
 ///
@@ -33,12 +35,11 @@ impl MaskedBlob {
         Self { inner, unread }
     }
 
-    /// Bytes of a range that were never read.
-    fn unread_in(&self, range: &Range<u64>) -> u64 {
+    /// The parts of a range that were never read.
+    pub(super) fn unread_parts(&self, range: &Range<u64>) -> Vec<Range<u64>> {
         let first = self.unread.partition_point(|r| r.end <= range.start);
         let touching = self.unread.iter().skip(first).take_while(|r| r.start < range.end);
-        let shared = |r: &Range<u64>| r.end.min(range.end).saturating_sub(r.start.max(range.start));
-        touching.map(shared).fold(0, u64::saturating_add)
+        touching.map(|r| r.start.max(range.start)..r.end.min(range.end)).collect()
     }
 
     /// The first unread range that ends behind `at`.
@@ -85,7 +86,8 @@ impl Blob for MaskedBlob {
 #[derive(Clone, Debug)]
 pub struct Device {
     blob: Arc<dyn Blob>,
-    masked: Option<Arc<MaskedBlob>>,
+    copies: Vec<Copy>,
+    joined: Option<Arc<Joined>>,
 }
 
 /// Bytes, zero where they are missing.
@@ -105,19 +107,60 @@ impl Device {
     /// The device; ranges that `mapfile` does not call finished count as unreadable.
     #[must_use]
     pub fn new(blob: Arc<dyn Blob>, mapfile: Option<&Mapfile>) -> Self {
-        match mapfile.filter(|m| !m.unread().is_empty()) {
-            Some(map) => {
-                let masked = Arc::new(MaskedBlob::new(blob, map));
-                Self { blob: Arc::clone(&masked) as Arc<dyn Blob>, masked: Some(masked) }
+        Self::of_copies(vec![Copy::new(blob, mapfile)])
+    }
+
+    /// Copies of one device, the first of which rules.
+    #[must_use]
+    pub fn of_copies(copies: Vec<Copy>) -> Self {
+        match copies.as_slice() {
+            [one] => Self { blob: Arc::clone(one.blob()), copies, joined: None },
+            _ => {
+                let joined = Arc::new(Joined::new(copies.clone()));
+                Self { blob: Arc::clone(&joined) as Arc<dyn Blob>, copies, joined: Some(joined) }
             }
-            None => Self { blob, masked: None },
         }
     }
 
-    /// Bytes of a range that the mapfile calls unread.
+    /// The copies as one, when there are several.
+    pub(super) fn joined(&self) -> Option<&Joined> {
+        self.joined.as_deref()
+    }
+
+    /// The copies, the ruling one first.
+    #[must_use]
+    pub fn copies(&self) -> &[Copy] {
+        &self.copies
+    }
+
+    /// Bytes that the first copy failed to give so far and another one gave.
+    #[must_use]
+    pub fn filled(&self) -> u64 {
+        self.joined.as_ref().map_or(0, |j| j.filled())
+    }
+
+    /// The parts of a range that no copy holds, as far as mapfiles and lengths tell.
+    fn lacks(&self, range: &Range<u64>, copies: usize) -> u64 {
+        let mut parts = vec![range.clone()];
+        for copy in self.copies.iter().take(copies) {
+            parts = parts.iter().flat_map(|p| copy.lacks(p)).collect();
+        }
+        parts.iter().map(|r| r.end.saturating_sub(r.start)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of a range that mapfiles call unread in every copy.
     #[must_use]
     pub fn unread_in(&self, range: Range<u64>) -> u64 {
-        self.masked.as_ref().map_or(0, |m| m.unread_in(&range))
+        let end = range.end.min(self.len()).max(range.start);
+        self.lacks(&(range.start..end), self.copies.len())
+    }
+
+    /// Bytes of a range that the first copy lacks and another one holds.
+    pub(super) fn donated_in(&self, range: Range<u64>) -> u64 {
+        if self.joined.is_none() {
+            return 0;
+        }
+        self.lacks(&range, 1).saturating_sub(self.lacks(&range, self.copies.len()))
     }
 
     /// Its bytes.

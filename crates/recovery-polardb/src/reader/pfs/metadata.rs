@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use recovery_core::parallel;
-use recovery_core::{Context, Result};
+use recovery_core::{Blob, Context, Result};
 
 use super::device::Device;
 use crate::format::pfs::object::{Kind, OBJECT_LEN, Object, ObjectFault};
@@ -125,6 +125,12 @@ struct Loaded {
     intact: u64,
     unsealed: u64,
     unread: Vec<Range<u64>>,
+}
+
+/// The metadata of a chunk whose objects begin at `start`, when all of it can be read.
+pub(super) fn area(blob: &dyn Blob, start: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(META_LEN).unwrap_or(0)];
+    blob.read_exact_at(start, &mut bytes).is_ok().then_some(bytes)
 }
 
 fn load_chunk(device: &Device, chunk: u64) -> Loaded {

@@ -6,6 +6,7 @@
 //! makes), and the tree ([`FileSystem`](crate::model::pfs::FileSystem)).
 
 mod behind;
+mod copies;
 mod device;
 mod file;
 mod geometry;
@@ -19,6 +20,7 @@ mod replay;
 mod ring;
 mod tracker;
 
+pub use copies::{Copy, mapfile_beside};
 pub use device::{Device, MaskedBlob};
 pub use file::{PfsFile, Segment};
 pub use geometry::Geometry;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use recovery_core::{Blob, Context, Error, Evidence, Finding, LockHolder, Reading, Result, Severity};
 
 use super::behind::{self, Behind};
+use super::copies::{Copy, block_range, differ};
 use super::device::Device;
 use super::geometry::Geometry;
 use super::heal::{self, Healed};
@@ -17,7 +18,7 @@ use crate::codes::pfs as codes;
 use crate::format::pfs::object::{Kind, OBJECT_LEN, ObjectFault};
 use crate::format::pfs::{
     BLOCK, CHUNK, ENTRY_LEN, JOURNAL_INO, LEADER_AT, LEADER_LEN, Leader, META_LEN, META_START, VERSION_MAX,
-    block_of_tag,
+    block_address, block_of_tag,
 };
 use crate::model::pfs::{Doubt, FileSystem, build};
 
@@ -92,8 +93,29 @@ impl Pfs {
     ///
     /// When nothing on the device is PFS, or its version is not known.
     pub fn open(blob: Arc<dyn Blob>, options: OpenOptions, cx: &Context) -> Result<Self> {
-        let device = Device::new(blob, cx.mapfile.as_deref());
-        let mut opening = Opening { cx, options, findings: Vec::new(), device };
+        Self::open_copies(vec![Copy::new(blob, cx.mapfile.as_deref())], options, cx)
+    }
+
+    /// Opens a disk of which there are several copies; the first rules. What it lacks, and metadata that it holds
+    /// damaged, comes from the others, as long as they show the same moment of the same disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_copies(copies: Vec<Copy>, options: OpenOptions, cx: &Context) -> Result<Self> {
+        let mut findings = Vec::new();
+        let mut same: Vec<Copy> = Vec::new();
+        for copy in copies {
+            let why = same.first().and_then(|first| differ(first, &copy));
+            match why {
+                None => same.push(copy),
+                Some(why) => {
+                    let finding = Finding::new(&codes::OTHER_STATE, Severity::Note, copy.blob().name());
+                    findings.push(finding.summary(why));
+                }
+            }
+        }
+        let mut opening = Opening { cx, options, findings, device: Device::of_copies(same) };
         opening.run()
     }
 }
@@ -107,6 +129,10 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn run(&mut self) -> Result<Pfs> {
+        if let Some(joined) = self.device.joined() {
+            let taken = joined.mend_metadata(self.device.len().div_ceil(CHUNK).min(1 << 20));
+            self.taken(taken, "headers, leader records and metadata objects");
+        }
         let mut geometry = Geometry::find(&self.device, &mut self.findings);
         if geometry.version > VERSION_MAX {
             let what =
@@ -144,6 +170,9 @@ impl Opening<'_> {
         let (mut files, more) = build(&metadata, &geometry, self.device.name());
         self.findings.extend(more);
         self.mark_missing_data(&mut files);
+        if self.device.joined().is_some() {
+            self.report_donated(&files, &ring, geometry.present);
+        }
         let live = live_writer(self.device.name());
         if live.is_some() {
             self.findings.push(Finding::new(&codes::LIVE, Severity::Suspect, self.device.name()));
@@ -245,6 +274,7 @@ impl Opening<'_> {
                 None => return Ok((LeaderState::Lost, ring, Replayed { complete: true, ..Replayed::default() })),
             },
         };
+        self.mend_journal(&ring, live);
         if live.count == 0 {
             return Ok((leader, ring, Replayed { complete: true, ..Replayed::default() }));
         }
@@ -255,6 +285,42 @@ impl Opening<'_> {
         self.report_entries(&damage, rebuilt);
         self.report_end(&leader, &done);
         Ok((leader, ring, done))
+    }
+
+    fn taken(&mut self, count: u64, what: &str) {
+        if count > 0 {
+            let text = format!("{count} {what} are damaged or unread here and whole in another copy");
+            self.findings.push(Finding::new(&codes::DONATED, Severity::Damaged, self.device.name()).summary(text));
+        }
+    }
+
+    /// Damaged entries of the live part come from another copy that holds them.
+    fn mend_journal(&mut self, ring: &Ring, live: Live) {
+        let Some(joined) = self.device.joined() else { return };
+        let (mut taken, mut lsn) = (0u64, live.lsn);
+        for part in ring.parts(live.slot, live.count) {
+            taken = taken.saturating_add(joined.mend_entries(part, lsn));
+            lsn = lsn.saturating_add(part.count);
+        }
+        self.taken(taken, "entries of the journal");
+    }
+
+    /// Says how much of what is in use the first copy lacks and another one holds.
+    fn report_donated(&mut self, files: &FileSystem, ring: &Ring, chunks: u64) {
+        let device = &self.device;
+        let metadata = (0..chunks).map(|c| c.saturating_mul(CHUNK)).map(|at| at..at.saturating_add(BLOCK));
+        let journal = (0..ring.size.div_ceil(BLOCK)).filter_map(|i| block_address(ring.block(i)?)).map(block_range);
+        let data = files.nodes.values().filter(|n| !n.directory).flat_map(|n| {
+            n.extents
+                .iter()
+                .filter_map(|e| Some(block_address(e.block)?..block_address(e.block)?.checked_add(e.written)?))
+        });
+        let used = metadata.chain(std::iter::once(block_range(LEADER_AT))).chain(journal).chain(data);
+        let bytes = used.map(|r| device.donated_in(r)).fold(0, u64::saturating_add);
+        if bytes > 0 {
+            let text = format!("{bytes} bytes in use were never read from the disk here and come from another copy");
+            self.findings.push(Finding::new(&codes::DONATED, Severity::Damaged, self.device.name()).summary(text));
+        }
     }
 
     /// Looks behind the head, and moves it when asked to.

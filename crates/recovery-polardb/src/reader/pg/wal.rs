@@ -44,6 +44,8 @@ pub struct WalDir {
     pub others: Vec<Entry>,
     /// What pages must say.
     pub expect: Expect,
+    /// Other copies of the log that show the same moment: source, and path of the directory in it.
+    pub donors: Vec<(Arc<dyn Source>, String)>,
     patches: RwLock<BTreeMap<u64, u8>>,
 }
 
@@ -68,6 +70,7 @@ impl WalDir {
             histories: BTreeMap::new(),
             others: Vec::new(),
             expect,
+            donors: Vec::new(),
             patches: RwLock::default(),
         };
         let entries: Vec<Entry> = wal.source.list(dir, Depth::One).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Corrections that let the walk go on: one flipped bit in a record, a damaged page header.
+//! Corrections that let the walk go on: one flipped bit in a record, a damaged page header, pages of another copy.
 //!
 //! A record's CRC tells whether a correction is right, and its link to the record before is a second, independent
 //! witness. A page header has no checksum, but all of it can be foretold; the record on the page is the witness.
@@ -22,6 +22,8 @@ pub struct Healed {
     pub bytes: Vec<(Lsn, u8)>,
     /// Why it was needed.
     pub stop: Stop,
+    /// Whether the bytes are those of another copy of the log.
+    pub donated: bool,
 }
 
 /// Tries to correct what the walk stopped at; the correction is in force when it is returned.
@@ -32,19 +34,62 @@ pub fn heal(wal: &WalDir, tli: u32, next: Lsn, prev: Option<Lsn>, stop: &Stop) -
         Stop::Page { at, zero: false, .. } => header(wal, tli, *at, next),
         Stop::NoContinuation { page, .. } | Stop::ContinuationLength { page, .. } => header(wal, tli, *page, next),
         _ => None,
-    }?;
-    for (lsn, flip) in &tries {
-        wal.patch(lsn.0, *flip);
+    };
+    let own = tries.map(|bytes| Healed { at: stop.at(), bytes, stop: stop.clone(), donated: false });
+    own.filter(|h| holds(wal, tli, next, prev, &h.bytes)).or_else(|| {
+        (0..wal.donors.len()).find_map(|donor| {
+            let bytes = donated(wal, donor, tli, next, stop)?;
+            let healed = Healed { at: stop.at(), bytes, stop: stop.clone(), donated: true };
+            holds(wal, tli, next, prev, &healed.bytes).then_some(healed)
+        })
+    })
+}
+
+/// Puts corrections in force, and takes them back unless the record then agrees.
+fn holds(wal: &WalDir, tli: u32, next: Lsn, prev: Option<Lsn>, bytes: &[(Lsn, u8)]) -> bool {
+    let turn = || bytes.iter().for_each(|(lsn, flip)| wal.patch(lsn.0, *flip));
+    turn();
+    let good = Walker::new(wal, tli, next, prev).step().is_ok();
+    if !good {
+        turn();
     }
-    let mut walker = Walker::new(wal, tli, next, prev);
-    let good = walker.step().is_ok();
-    if good {
-        return Some(Healed { at: stop.at(), bytes: tries, stop: stop.clone() });
+    good
+}
+
+/// Most pages of one record that are taken from another copy.
+const MOST_PAGES: u64 = 8192;
+
+/// How another copy differs on the pages of the record that begins at `next`, up to the one at which the walk stopped and
+/// as far as its length reaches.
+fn donated(wal: &WalDir, donor: usize, tli: u32, next: Lsn, stop: &Stop) -> Option<Vec<(Lsn, u8)>> {
+    let (source, dir) = wal.donors.get(donor)?;
+    let start = wal.record_start(next);
+    let mut walker = Walker::new(wal, tli, next, None);
+    let mut open = None;
+    let (mut out, mut page, mut end) = (Vec::new(), next.page(), stop.extent().1.max(next.page().plus(8192)));
+    let mut pages = 0;
+    while page < end && pages < MOST_PAGES {
+        let number = wal.segment.number(page);
+        if open.as_ref().is_none_or(|(n, _)| *n != number) {
+            let blob = source.open_name(&format!("{dir}/{}", wal.segment_name(tli, page))).ok().flatten()?;
+            open = Some((number, blob));
+        }
+        let mut theirs = [0; WAL_BLOCK];
+        open.as_ref()?.1.read_exact_at(wal.segment.offset(page), &mut theirs).ok()?;
+        let ours = walker.page_bytes(page).unwrap_or_else(|| vec![0; WAL_BLOCK]);
+        let pairs = (0u64..).zip(ours.iter().zip(&theirs)).filter(|(_, (a, b))| a != b);
+        out.extend(pairs.map(|(i, (a, b))| (page.plus(i), a ^ b)));
+        if page == start.page() {
+            // The record may reach further than the place at which its damage showed.
+            let at = usize::try_from(start.in_page()).ok()?;
+            let length = theirs.get(at..)?.first_chunk::<4>().map_or(0, |b| u32::from_le_bytes(*b));
+            let reach = u64::from(length).saturating_add(u64::from(length) / 256).saturating_add(8192);
+            end = end.max(start.plus(reach.min(MOST_PAGES * 8192)).page().plus(8192).min(wal.present_end(tli)));
+        }
+        page = page.plus(8192);
+        pages += 1;
     }
-    for (lsn, flip) in &tries {
-        wal.patch(lsn.0, *flip);
-    }
-    None
+    (!out.is_empty()).then_some(out)
 }
 
 /// Position in the log of every byte of the record that begins at `at`, as far as its pages reach.

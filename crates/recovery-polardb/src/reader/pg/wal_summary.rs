@@ -249,7 +249,8 @@ impl Count {
 pub const fn layout_of_major(major: u32) -> Layout {
     match major {
         0..=11 => Layout::V11,
-        12..=16 => Layout::V13,
+        12 => Layout::V12,
+        13..=16 => Layout::V13,
         _ => Layout::V17,
     }
 }
