@@ -1,6 +1,8 @@
 //! Every finding and every loss, with its explanation.
 
-use recovery_core::LossInfo;
+use std::ops::Range;
+
+use recovery_core::{Finding, LossInfo};
 
 recovery_core::codes! {
     TORN_TAIL = "JE-0001", "incomplete last entry",
@@ -136,3 +138,11 @@ pub static LOSSES: &[LossInfo] = &[
         explanation: "Entries of the replication stream are destroyed whose content nothing tells; operations among them are lost.",
     },
 ];
+
+/// Which bytes of a finding's file are structure: the header of an entry (checksum, type, flags, previous offset,
+/// item size: `LogEntryHeader`), which stands at the head of a file too.
+pub(crate) fn structure(finding: &Finding) -> Option<Range<u64>> {
+    let at = finding.offset?;
+    let codes = [TORN_TAIL, BAD_TAIL, MID_LOG, OLD_FILE, BAD_HEADER, VERSION, CHAIN, ODD_ENTRY];
+    codes.iter().any(|c| c.code == finding.code).then_some(at..at.saturating_add(14))
+}

@@ -1,10 +1,11 @@
 //! The engine as the command line and other tools drive it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use recovery_core::{
-    CodeInfo, Context, Depth, LossInfo, Plan, Probe, Receipt, Recover, Report, Result, Source, Sources, Target,
+    CodeInfo, Context, Depth, Finding, LossInfo, Plan, Probe, Receipt, Recover, Report, Result, Source, Sources, Target,
 };
 use serde_json::Value;
 
@@ -30,6 +31,10 @@ impl Recover for Engine {
 
     fn resolve(&self, path: &Path) -> Result<Option<PathBuf>> {
         crate::meta::resolve(path)
+    }
+
+    fn structure(&self, finding: &Finding) -> Option<Range<u64>> {
+        codes::structure(finding)
     }
 
     fn probe(&self, source: &dyn Source) -> Probe {

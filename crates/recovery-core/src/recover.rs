@@ -1,5 +1,6 @@
 //! The thin, object-safe interface that tools see; the typed one of each engine crate is the library's real face.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::blob::Blob;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::finding::{CodeInfo, LossInfo};
+use crate::finding::{CodeInfo, Finding, LossInfo};
 use crate::plan::Plan;
 use crate::receipt::Receipt;
 use crate::report::Report;
@@ -110,6 +111,13 @@ pub trait Recover: Send + Sync {
     fn verify(&self, result: &Arc<dyn Source>, receipt: &Receipt, cx: &Context) -> Result<Report> {
         let _ = receipt;
         self.inspect(&Sources::one(Arc::clone(result)), &Value::Null, cx)
+    }
+
+    /// Which bytes of a finding's object may be shown in a report because the format has structure there (a header)
+    /// and never payload; at most 16 are. `None` where nothing is that certain.
+    fn structure(&self, finding: &Finding) -> Option<Range<u64>> {
+        let _ = finding;
+        None
     }
 
     /// Compares rival copies; the default is an inspection, whose candidates are ranked.

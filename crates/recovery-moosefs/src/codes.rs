@@ -1,6 +1,8 @@
 //! Every finding code and every loss name, with its explanation.
 
-use recovery_core::LossInfo;
+use std::ops::Range;
+
+use recovery_core::{Finding, LossInfo};
 
 recovery_core::codes! {
     BASE_UNUSABLE = "MFS-0001", "a metadata file cannot be used",
@@ -83,3 +85,10 @@ pub static LOSSES: &[LossInfo] = &[
         explanation: "A section of the base does not match its checksum and is used as it is.",
     },
 ];
+
+/// Which bytes of a finding's file are structure: the head of a metadata file (signature, highest inode, versions).
+pub(crate) fn structure(finding: &Finding) -> Option<Range<u64>> {
+    let codes = [BASE_UNUSABLE, BASE_LOST, BASE_OUTER];
+    let head = codes.iter().any(|c| c.code == finding.code) && finding.offset == Some(0);
+    head.then_some(0..16)
+}

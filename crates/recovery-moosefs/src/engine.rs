@@ -1,8 +1,10 @@
 //! The engine as tools see it.
 
+use std::ops::Range;
+
 use recovery_core::{
-    CodeInfo, Context, Depth, Error, LossInfo, Plan, Probe, Receipt, Recover, Report, Result, Source, Sources, Target,
-    options,
+    CodeInfo, Context, Depth, Error, Finding, LossInfo, Plan, Probe, Receipt, Recover, Report, Result, Source, Sources,
+    Target, options,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,6 +50,10 @@ impl Recover for MooseFs {
 
     fn losses(&self) -> &'static [LossInfo] {
         crate::codes::LOSSES
+    }
+
+    fn structure(&self, finding: &Finding) -> Option<Range<u64>> {
+        crate::codes::structure(finding)
     }
 
     fn probe(&self, source: &dyn Source) -> Probe {

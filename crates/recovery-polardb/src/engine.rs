@@ -1,5 +1,6 @@
 //! The engine as tools see it.
 
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, Weak};
 
 use recovery_core::{
@@ -194,6 +195,10 @@ impl Recover for PolarDb {
 
     fn losses(&self) -> &'static [LossInfo] {
         codes::pg::LOSSES
+    }
+
+    fn structure(&self, finding: &Finding) -> Option<Range<u64>> {
+        codes::structure(finding)
     }
 
     fn probe(&self, source: &dyn Source) -> Probe {

@@ -1,6 +1,8 @@
 //! Every finding code and every loss name, with its explanation.
 
-use recovery_core::LossInfo;
+use std::ops::Range;
+
+use recovery_core::{Finding, LossInfo};
 
 recovery_core::codes! {
     CURRENT_BAD = "RDB-0001", "CURRENT names no usable MANIFEST",
@@ -111,3 +113,11 @@ pub static LOSSES: &[LossInfo] = &[
     LossInfo { name: LOST_FAMILYLESS, explanation: "tables of which no witness tells the column family" },
     LossInfo { name: LOST_WAL_FILES, explanation: "write-ahead logs that are not there" },
 ];
+
+/// Which bytes of a finding's file are structure: the header of a log record (checksum, length, type:
+/// `db/log_format.h`). A table's last bytes are none where the footer is missing.
+pub(crate) fn structure(finding: &Finding) -> Option<Range<u64>> {
+    let at = finding.offset?;
+    let codes = [MANIFEST_RECORD, MANIFEST_TORN, WAL_DAMAGED, WAL_TORN];
+    codes.iter().any(|c| c.code == finding.code).then_some(at..at.saturating_add(7))
+}

@@ -2,6 +2,7 @@
 //!
 //! Everything in it comes from the report, so it shows what the JSON shows: structure, never payload.
 
+mod bytes;
 mod findings;
 mod map;
 mod save;
@@ -13,6 +14,7 @@ use recovery_core::{Loss, Report, names};
 
 use crate::human;
 
+pub(crate) use bytes::add as add_bytes;
 pub(crate) use save::{allowed, save};
 
 /// Every page begins so; only a file that does may be replaced by a newer report.

@@ -23,11 +23,12 @@ pub(super) fn run(call: &Call<'_>, verb: &str, out: &mut dyn Write) -> Result<u8
     let engine = cli.engine();
     let sources = open::sources(engine, call.args, &paths, &options, &cx)?;
     let wanted = cli.options_json(call.args)?;
-    let report = match verb {
+    let mut report = match verb {
         "compare" => engine.compare(&sources, &wanted, &cx),
         _ => engine.inspect(&sources, &wanted, &cx),
     }?;
     if let Some(page) = page {
+        html::add_bytes(&mut report, engine, &sources);
         let show_secrets = open::flag(call.args, "show-secrets");
         let damaged = matches!(report.verdict, Verdict::Recoverable | Verdict::Lossy);
         let plan = damaged.then(|| engine.plan(&sources, &report, &wanted, &cx));
