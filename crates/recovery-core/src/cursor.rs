@@ -231,6 +231,12 @@ impl<'a> Cursor<'a> {
     /// When the bytes end inside it, or it does not fit; the cursor then has not moved.
     #[inline]
     pub fn varint64(&mut self, field: &'static str) -> Result<u64, VarintError> {
+        // Most numbers take one byte.
+        if let Some(byte) = self.rest.first().filter(|byte| **byte < 0x80) {
+            let value = u64::from(*byte);
+            self.skip(1, field)?;
+            return Ok(value);
+        }
         let mut value = 0u64;
         for (i, &byte) in self.rest.iter().enumerate().take(10) {
             let bits = u64::from(byte & 0x7f);

@@ -7,17 +7,12 @@ use crate::engine::refuse_if_locked;
 use crate::format::current;
 use crate::inspect::gather::record_limit;
 use crate::plan::{BlobArgs, WalArgs};
-use crate::rewrite::{self, MemtableArgs, MergedArgs, TableArgs};
+use crate::rewrite::{self, MemtableArgs, MergedArgs, TableArgs, open};
 use crate::writer::manifest::{self, NewVersion};
 use crate::writer::wal;
 
 fn args<T: DeserializeOwned>(step: &WriteStep) -> Result<T> {
     serde_json::from_value(step.args.clone()).map_err(|e| Error::Usage(format!("plan: step {}: {e}", step.to)))
-}
-
-fn open(sources: &Sources, source: u16, object: &str) -> Result<std::sync::Arc<dyn recovery_core::Blob>> {
-    let missing = || Error::Usage(format!("plan: {object} is not there"));
-    sources.get(source).ok_or_else(missing)?.open_name(object)?.ok_or_else(missing)
 }
 
 /// Carries `plan` out.
@@ -51,20 +46,17 @@ fn write(sources: &Sources, plan: &Plan, step: &WriteStep, out: &mut dyn Output,
         }
         "table" => {
             let args: TableArgs = args(step)?;
-            let blob = open(sources, args.source, &args.object)?;
-            let done = rewrite::table(&blob, &args, cx, &mut std::io::BufWriter::new(out))?;
+            let done = rewrite::table(sources, &args, cx, &mut std::io::BufWriter::new(out))?;
             check_size(step, done.written.map_or(0, |w| w.size))
         }
         "merged" => {
             let args: MergedArgs = args(step)?;
-            let mut open = |source: u16, object: &str| open(sources, source, object);
-            let done = rewrite::merged(&mut open, &args, cx, &mut std::io::BufWriter::new(out))?;
+            let done = rewrite::merged(sources, &args, cx, &mut std::io::BufWriter::new(out))?;
             check_size(step, done.written.map_or(0, |w| w.size))
         }
         "memtable" => {
             let args: MemtableArgs = args(step)?;
-            let mut open = |source: u16, object: &str| open(sources, source, object);
-            let done = rewrite::memtable(&mut open, &args, cx, &mut std::io::BufWriter::new(out))?;
+            let done = rewrite::memtable(sources, &args, cx, &mut std::io::BufWriter::new(out))?;
             check_size(step, done.map_or(0, |w| w.size))
         }
         "blob" => {

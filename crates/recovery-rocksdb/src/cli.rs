@@ -68,6 +68,11 @@ impl EngineCli for Cli {
                 .value_name("ID=NAME")
                 .action(ArgAction::Append)
                 .help("RocksDB: name a column family that nothing names"),
+            Arg::new("table-family")
+                .long("table-family")
+                .value_name("NUMBER=NAME")
+                .action(ArgAction::Append)
+                .help("RocksDB: the column family of a table that nothing gives one"),
         ]
     }
 
@@ -83,6 +88,16 @@ impl EngineCli for Cli {
         }
         if !names.is_empty() {
             out.insert("name_family".to_owned(), json!(names));
+        }
+        let mut tables = serde_json::Map::new();
+        for text in args.get_many::<String>("table-family").into_iter().flatten() {
+            let usage = || Error::Usage(format!("--table-family {text}: expected NUMBER=NAME"));
+            let (number, name) = text.split_once('=').ok_or_else(usage)?;
+            let number: u64 = number.parse().map_err(|_| usage())?;
+            tables.insert(number.to_string(), name.into());
+        }
+        if !tables.is_empty() {
+            out.insert("table_family".to_owned(), json!(tables));
         }
         Ok(if out.is_empty() { Value::Null } else { Value::Object(out) })
     }

@@ -77,6 +77,8 @@ recovery_core::codes! {
         "The block of range tombstones is damaged: rows that they deleted may come back.";
     FAMILY_DROPPED = "RDB-0036", "a family was dropped",
         "Creating and dropping a column family both write OPTIONS. A family that other files know, that is older than the newest OPTIONS and not named in it, was dropped; its tables are not part of the result.";
+    MAYBE_OBSOLETE = "RDB-0037", "a table may have been consumed by a compaction",
+        "MANIFEST and info log are lost, and entries of the table stand in later tables too. A table of which later ones hold everything is left out; this one holds more than that, so it is used. If it was consumed, rows that were deleted since come back, and values may be older than they were.";
 }
 
 /// Entries of tables that are physically gone.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::format::file_name::{FileKind, FileName};
+use crate::format::key::KeyOrder;
 
 /// What to do about a damaged WAL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,11 +33,35 @@ pub struct EngineOptions {
     pub wal: WalMode,
     /// Names for families that no witness names, by id.
     pub name_family: BTreeMap<u32, String>,
+    /// Families of tables that no witness gives one, by the table's number.
+    pub table_family: BTreeMap<u64, String>,
 }
 
 /// RocksDB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RocksDb;
+
+impl RocksDb {
+    /// The engine for an application with a comparator of its own: families that name it are inspected, placed, merged
+    /// and rewritten in its order. See [`KeyOrder::register`] for what the arguments mean; a name stays what it was
+    /// first registered as.
+    ///
+    /// ```
+    /// use recovery_core::{Context, MemSource, Recover, Sources};
+    /// use recovery_rocksdb::RocksDb;
+    /// let engine = RocksDb::with_comparator("com.example.ByLength", 0, |a, b| (a.len(), a).cmp(&(b.len(), b)));
+    /// assert_eq!(engine.engine(), "rocksdb");
+    /// ```
+    #[must_use]
+    pub fn with_comparator(
+        name: impl Into<String>,
+        timestamp_size: usize,
+        compare: impl Fn(&[u8], &[u8]) -> std::cmp::Ordering + Send + Sync + 'static,
+    ) -> Self {
+        KeyOrder::register(name, timestamp_size, compare);
+        Self
+    }
+}
 
 impl Recover for RocksDb {
     fn engine(&self) -> &'static str {

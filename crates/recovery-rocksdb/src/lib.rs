@@ -83,6 +83,7 @@ mod apply;
 pub mod cli;
 mod compare;
 mod engine;
+pub mod fill;
 mod merging;
 mod plan;
 mod rewrite;

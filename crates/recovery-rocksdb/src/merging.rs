@@ -1,9 +1,8 @@
 //! Tables that each hold newer versions of some keys than the other: no order of them is right, one table of both is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use recovery_core::{Blob, Context, Error, Reason, Result, Sources, Step, WriteStep};
+use recovery_core::{Context, Error, Reason, Result, Sources, Step, WriteStep};
 
 use crate::format::file_name;
 use crate::placement::Placement;
@@ -64,10 +63,10 @@ impl Merging<'_> {
             let on_disk = || vec![self.family.tables.get(&member.table.number).unwrap_or(&member.table).clone()];
             of.extend(parts.remove(&member.table.number).unwrap_or_else(on_disk));
         }
-        inputs.extend(args.tables.iter().map(|t| (t.source, t.object.clone())));
+        inputs.extend(args.tables.iter().filter(|t| !t.object.is_empty()).map(|t| (t.source, t.object.clone())));
         inputs.sort();
         inputs.dedup();
-        let done = rewrite::merged(&mut |s, o| self.open(s, o), &args, self.cx, &mut std::io::sink())?;
+        let done = rewrite::merged(self.sources, &args, self.cx, &mut std::io::sink())?;
         let Some(written) = done.written else {
             return Err(Error::Internal(format!("family {}: merging left nothing", self.family.shown())));
         };
@@ -91,7 +90,7 @@ impl Merging<'_> {
         Ok(Made {
             table,
             step,
-            lost: sum(|m| m.lost),
+            lost: members.iter().map(|m| m.lost).sum::<Option<u64>>(),
             lost_tombstones: tombstones,
             lost_blobs: sum(|m| m.lost_blobs),
             inputs,
@@ -108,6 +107,7 @@ impl Merging<'_> {
             comparator: self.family.comparator.clone(),
             global_seqno: member.table.global_seqno.or(member.table.entry.as_ref().map(|e| e.largest_seqno)),
             bad_blobs: self.bad.clone(),
+            fills: Vec::new(),
         };
         let parse = |e: serde_json::Error| Error::Internal(e.to_string());
         match &member.step {
@@ -123,11 +123,6 @@ impl Merging<'_> {
                 format!("family {}: table {} cannot be merged", self.family.shown(), member.table.number),
             )),
         }
-    }
-
-    fn open(&self, source: u16, object: &str) -> Result<Arc<dyn Blob>> {
-        let missing = || Error::Internal(format!("{object} is not there any more"));
-        self.sources.get(source).ok_or_else(missing)?.open_name(object)?.ok_or_else(missing)
     }
 }
 

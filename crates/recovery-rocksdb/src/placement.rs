@@ -300,7 +300,7 @@ fn without_order(family: &str, tables: &[&LiveTable], trusted: bool) -> Result<P
     Err(Error::refuse(
         Reason::Unsafe,
         format!(
-            "family {family}: its comparator is not built in, its levels are lost, and the sequence numbers of its tables overlap, so their order cannot be known without comparing keys; use the library with that comparator (KeyOrder::Custom)"
+            "family {family}: its comparator is not built in, its levels are lost, and the sequence numbers of its tables overlap, so their order cannot be known without comparing keys; a program that registers it (KeyOrder::register) can make the plan"
         ),
     ))
 }

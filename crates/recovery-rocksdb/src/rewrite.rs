@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
-use recovery_core::{Blob, Context, Error, Result};
+use recovery_core::{Blob, Context, Error, Result, Sources};
 use serde::{Deserialize, Serialize};
 
+use crate::dump::Input;
+use crate::fill::{self, Fill, Filled, Filler};
 use crate::format::blob::{BlobFooter, BlobIndex, BlobRecord, FOOTER_LEN, HEADER_LEN, RECORD_HEADER_LEN};
 use crate::format::compression::Compression;
 use crate::format::key::{KeyOrder, ParsedKey};
 use crate::format::{SequenceNumber, ValueType};
 use crate::inspect::gather::record_limit;
-use crate::reader::TableOptions;
 use crate::reader::blob::{BlobItem, BlobWalk};
+use crate::reader::{TableOptions, Tombstone};
 use crate::salvage::Salvaged;
 use crate::writer::{TableWriter, WriterOptions, WrittenTable};
 
@@ -52,6 +54,9 @@ pub(crate) struct TableArgs {
     pub(crate) global_seqno: Option<u64>,
     #[serde(default)]
     pub(crate) bad_blobs: BadBlobs,
+    /// What fills its lost ranges. Without a file of its own, `object` is empty and this is all there is.
+    #[serde(default)]
+    pub(crate) fills: Vec<Fill>,
 }
 
 /// Arguments of a step that makes a lost table from the WALs it was flushed from.
@@ -66,16 +71,13 @@ pub(crate) struct MemtableArgs {
     pub(crate) last: u64,
 }
 
-/// One write of a memtable: internal key, value, whether it is a range deletion.
-type Written = (Vec<u8>, Vec<u8>, bool);
-
 /// Replays the WALs of a lost table into a new one, in the order of the family. `None` when they hold nothing of it.
 ///
 /// # Errors
 ///
 /// When a WAL cannot be read, its writes exceed the memory limit, or `out` fails.
 pub(crate) fn memtable(
-    open: &mut dyn FnMut(u16, &str) -> Result<Arc<dyn Blob>>,
+    sources: &Sources,
     args: &MemtableArgs,
     cx: &Context,
     out: &mut dyn Write,
@@ -86,33 +88,11 @@ pub(crate) fn memtable(
             Error::refuse(recovery_core::Reason::Unsafe, format!("{}: the comparator {name} is not known", args.name))
         })?,
     };
-    let (mut writes, mut bytes): (Vec<Written>, u64) = (Vec::new(), 0);
-    for (source, object, number) in &args.wals {
-        let blob = open(*source, object)?;
-        crate::reader::wal::scan(blob.as_ref(), *number, record_limit(cx), |batch| {
-            cx.cancelled()?;
-            let mut sequence = batch.batch.sequence;
-            for record in batch.batch.records().map_while(std::result::Result::ok) {
-                let crate::format::write_batch::Record::Data { kind, family, key, value } = record else { continue };
-                if family == args.family && (args.first..=args.last).contains(&sequence) {
-                    bytes =
-                        bytes.saturating_add(key.len() as u64).saturating_add(value.len() as u64).saturating_add(64);
-                    if bytes > cx.limits.memory {
-                        return Err(Error::Limit { what: object.clone(), needed: bytes, limit: cx.limits.memory });
-                    }
-                    let range = kind == crate::format::write_batch::DataKind::RangeDeletion;
-                    let Some(kind) = ValueType::from_byte(kind as u8) else { continue };
-                    let key = crate::format::InternalKey::new(key, SequenceNumber(sequence), kind).into_bytes();
-                    writes.push((key, value.to_vec(), range));
-                }
-                sequence = sequence.saturating_add(1);
-            }
-            Ok::<(), Error>(())
-        })?;
-    }
-    writes.sort_by(|(a, ..), (b, ..)| order.compare_internal(a, b));
-    writes.dedup_by(|(a, ..), (b, ..)| a == b);
-    if writes.is_empty() {
+    let filler = Filler { sources, family: args.family, name: &args.name, order: &order, cx };
+    let (mut writes, mut tombstones) = filler.writes(&args.wals, args.first, args.last)?;
+    writes.dedup_by(|(a, _), (b, _)| a == b);
+    tombstones.dedup();
+    if writes.is_empty() && tombstones.is_empty() {
         return Ok(None);
     }
     let properties = crate::format::TableProperties {
@@ -122,15 +102,13 @@ pub(crate) fn memtable(
         ..crate::format::TableProperties::default()
     };
     let failed = |e: std::io::Error| Error::write(&args.name, "write healed table", e);
-    let mut writer = TableWriter::new(out, WriterOptions { order, properties, ..WriterOptions::default() });
-    for (key, value, range) in &writes {
-        if *range {
-            let (start, sequence) =
-                (crate::format::key::user_key(key).to_vec(), SequenceNumber(crate::format::key::packed(key) >> 8));
-            writer.add_tombstone(&crate::reader::Tombstone { start, end: value.clone(), sequence });
-        } else {
-            writer.add(key, value).map_err(failed)?;
-        }
+    let mut writer =
+        TableWriter::new(out, WriterOptions { order: order.clone(), properties, ..WriterOptions::default() });
+    for (key, value) in &writes {
+        writer.add(key, value).map_err(failed)?;
+    }
+    for tombstone in &tombstones {
+        writer.add_tombstone(tombstone);
     }
     writer.finish().map(Some).map_err(failed)
 }
@@ -178,53 +156,138 @@ fn order_of(args: &TableArgs) -> (KeyOrder, bool) {
     }
 }
 
-/// Writes the good entries of the table in `blob` to `out`.
+/// Where entries to be written come from: the good blocks of a table, or what was found elsewhere.
+struct Feed<'a> {
+    input: Input<'a>,
+    args: &'a TableArgs,
+}
+
+impl Feed<'_> {
+    /// Whether the entries are those of a file, rather than stand-ins for lost ones.
+    const fn is_own(&self) -> bool {
+        matches!(self.input, Input::Table(_))
+    }
+}
+
+/// Writes the entries of all feeds in order, each once.
+fn pour(
+    mut feeds: Vec<Feed<'_>>,
+    order: &KeyOrder,
+    writer: &mut TableWriter<&mut dyn Write>,
+    result: &mut Rewritten,
+    cx: &Context,
+) -> Result<u64> {
+    let mut ready = Vec::with_capacity(feeds.len());
+    for mut feed in feeds.drain(..) {
+        if feed.input.advance()? {
+            ready.push(feed);
+        }
+    }
+    let (mut last, mut kept, mut steps): (Option<(Vec<u8>, Vec<u8>)>, u64, u64) = (None, 0, 0);
+    let alone = ready.len() == 1;
+    while let Some(at) = least(&ready, order) {
+        steps = steps.wrapping_add(1);
+        if steps.is_multiple_of(65_536) {
+            cx.cancelled()?;
+        }
+        let Some(feed) = ready.get_mut(at) else { break };
+        let (key, value) = (feed.input.key(), feed.input.value());
+        let again = last.as_ref().filter(|(last, _)| last.as_slice() == key);
+        if let Some((_, written)) = again {
+            if written.as_slice() != value && feed.is_own() {
+                let message = format!(
+                    "{}: {} holds another value under the same key and sequence number as the table it would be merged with",
+                    feed.args.name, feed.args.object
+                );
+                return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
+            }
+        } else if result.keeps(feed.args, key, value) {
+            writer.add(key, value).map_err(|e| Error::write(&feed.args.object, "write table", e))?;
+            kept = kept.saturating_add(1);
+            if !alone {
+                last = Some((key.to_vec(), value.to_vec()));
+            }
+        }
+        if !feed.input.advance()? {
+            ready.remove(at);
+        }
+    }
+    Ok(kept)
+}
+
+/// The feed whose current key comes first; of the same key, a table's own entry.
+fn least(feeds: &[Feed<'_>], order: &KeyOrder) -> Option<usize> {
+    if feeds.len() < 2 {
+        return feeds.first().map(|_| 0);
+    }
+    let by_key = |a: &Feed<'_>, b: &Feed<'_>| order.compare_internal(a.input.key(), b.input.key());
+    let numbered = feeds.iter().enumerate();
+    numbered.min_by(|(_, a), (_, b)| by_key(a, b).then_with(|| b.is_own().cmp(&a.is_own()))).map(|(i, _)| i)
+}
+
+fn options_of(args: &TableArgs, cx: &Context) -> TableOptions {
+    TableOptions {
+        global_seqno: args.global_seqno.map(SequenceNumber),
+        block_limit: record_limit(cx),
+        ..TableOptions::default()
+    }
+}
+
+/// What the fills of a table give.
+fn filled(sources: &Sources, args: &TableArgs, order: &KeyOrder, cx: &Context) -> Result<Filled> {
+    if args.fills.is_empty() {
+        return Ok(Filled::default());
+    }
+    fill::collect(&Filler { sources, family: args.family, name: &args.name, order, cx }, &args.fills)
+}
+
+/// Writes a table anew to `out`: the good entries of its file, if there is one, and what fills its lost ranges.
 ///
 /// # Errors
 ///
 /// When nothing of the table can be read, or `out` fails.
-pub(crate) fn table(blob: &Arc<dyn Blob>, args: &TableArgs, cx: &Context, out: &mut dyn Write) -> Result<Rewritten> {
-    let options = TableOptions {
-        global_seqno: args.global_seqno.map(SequenceNumber),
-        block_limit: record_limit(cx),
-        ..TableOptions::default()
-    };
+pub(crate) fn table(sources: &Sources, args: &TableArgs, cx: &Context, out: &mut dyn Write) -> Result<Rewritten> {
     let (order, known) = order_of(args);
-    let salvaged = Salvaged::run(blob, &options, known.then_some(&order), cx)?;
-    if !known && salvaged.tombstones.len() > 1 {
+    let salvaged = match args.object.as_str() {
+        "" => None,
+        object => {
+            let blob = open(sources, args.source, object)?;
+            Some(Salvaged::run(&blob, &options_of(args, cx), known.then_some(&order), cx)?)
+        }
+    };
+    let own: &[Tombstone] = salvaged.as_ref().map_or(&[], |s| &s.tombstones);
+    if !known && own.len() > 1 {
         return Err(Error::refuse(
             recovery_core::Reason::Unsafe,
             format!("{}: its range tombstones would have to be put in the order of an unknown comparator", args.object),
         ));
     }
-    let order = if salvaged.is_stripped() { order.of_stripped_keys() } else { order };
-    let failed = |e: std::io::Error| Error::write(&args.object, "write salvaged table", e);
-    let mut properties = salvaged.properties.clone().unwrap_or_default();
+    let stripped = salvaged.as_ref().is_some_and(Salvaged::is_stripped);
+    let extra = filled(sources, args, &order, cx)?;
+    let order = if stripped { order.of_stripped_keys() } else { order };
+    let mut properties = salvaged.as_ref().and_then(|s| s.properties.clone()).unwrap_or_default();
     properties.family_id = Some(args.family);
     properties.family_name = Some(args.name.clone());
     properties.comparator = args.comparator.clone().or(properties.comparator);
-    properties.timestamps_persisted = salvaged.is_stripped().then_some(false);
+    properties.timestamps_persisted = stripped.then_some(false);
     let compression = compression_of(&properties);
-    let writer_options = WriterOptions { compression, order, properties, ..WriterOptions::default() };
-    let mut writer = TableWriter::new(out, writer_options);
+    let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
+    let mut writer = TableWriter::new(out, options);
     let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
-    let (mut scan, mut kept, mut steps) = (salvaged.scan_for_rewrite(), 0u64, 0u64);
-    while scan.advance()? {
-        steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(65_536) {
-            cx.cancelled()?;
-        }
-        if !result.keeps(args, scan.key(), scan.value()) {
-            continue;
-        }
-        writer.add(scan.key(), scan.value()).map_err(failed)?;
-        kept = kept.saturating_add(1);
+    let mut feeds = Vec::new();
+    if let Some(salvaged) = &salvaged {
+        feeds.push(Feed { input: Input::Table(Box::new(salvaged.scan_for_rewrite())), args });
     }
-    for tombstone in &salvaged.tombstones {
+    if !extra.entries.is_empty() {
+        feeds.push(Feed { input: Input::Memory { entries: &extra.entries, at: 0 }, args });
+    }
+    let kept = pour(feeds, &order, &mut writer, &mut result, cx)?;
+    let tombstones: Vec<&Tombstone> = own.iter().chain(extra.tombstones.iter().filter(|t| !own.contains(t))).collect();
+    for tombstone in &tombstones {
         writer.add_tombstone(tombstone);
     }
-    if kept > 0 || !salvaged.tombstones.is_empty() {
-        result.written = Some(writer.finish().map_err(failed)?);
+    if kept > 0 || !tombstones.is_empty() {
+        result.written = Some(writer.finish().map_err(|e| Error::write(&args.object, "write table", e))?);
     }
     Ok(result)
 }
@@ -236,18 +299,13 @@ pub(crate) struct MergedArgs {
     pub(crate) tables: Vec<TableArgs>,
 }
 
-/// Writes the good entries of several tables of one family as one table: every version, in order.
+/// Writes the entries of several tables of one family as one table: every version, in order.
 ///
 /// # Errors
 ///
 /// A refusal when two tables hold different values under one key and sequence number; when nothing of one of them can
 /// be read, or `out` fails.
-pub(crate) fn merged(
-    open: &mut dyn FnMut(u16, &str) -> Result<Arc<dyn Blob>>,
-    args: &MergedArgs,
-    cx: &Context,
-    out: &mut dyn Write,
-) -> Result<Rewritten> {
+pub(crate) fn merged(sources: &Sources, args: &MergedArgs, cx: &Context, out: &mut dyn Write) -> Result<Rewritten> {
     let Some(first) = args.tables.first() else { return Err(Error::Usage("plan: nothing to merge".to_owned())) };
     let (order, known) = order_of(first);
     if !known {
@@ -255,79 +313,62 @@ pub(crate) fn merged(
             format!("{}: its tables would have to be merged in the order of an unknown comparator", first.name);
         return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
     }
-    let (mut sources, mut tombstones, mut properties, mut stripped) = (Vec::new(), Vec::new(), None, Vec::new());
+    let (mut scans, mut tombstones, mut properties, mut stripped) = (Vec::new(), Vec::new(), None, Vec::new());
     for table in &args.tables {
-        let options = TableOptions {
-            global_seqno: table.global_seqno.map(SequenceNumber),
-            block_limit: record_limit(cx),
-            ..TableOptions::default()
-        };
-        let salvaged = Salvaged::run(&open(table.source, &table.object)?, &options, Some(&order), cx)?;
-        properties = properties.or_else(|| salvaged.properties.clone());
-        stripped.push(salvaged.is_stripped());
-        for tombstone in &salvaged.tombstones {
-            if !tombstones.contains(tombstone) {
-                tombstones.push(tombstone.clone());
+        let extra = filled(sources, table, &order, cx)?;
+        let mut found = extra.tombstones;
+        let mut scan = None;
+        if !table.object.is_empty() {
+            let blob = open(sources, table.source, &table.object)?;
+            let salvaged = Salvaged::run(&blob, &options_of(table, cx), Some(&order), cx)?;
+            properties = properties.or_else(|| salvaged.properties.clone());
+            stripped.push(salvaged.is_stripped());
+            found.extend(salvaged.tombstones.iter().cloned());
+            scan = Some(salvaged.scan_for_rewrite());
+        }
+        for tombstone in found {
+            if !tombstones.contains(&tombstone) {
+                tombstones.push(tombstone);
             }
         }
-        let mut scan = salvaged.scan_for_rewrite();
-        if scan.advance()? {
-            sources.push((scan, table));
-        }
+        scans.push((scan, extra.entries));
     }
     if stripped.iter().any(|s| Some(s) != stripped.first()) {
         let message = format!("{}: some of the tables to merge hold timestamps and some do not", first.name);
         return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
     }
-    let order = if stripped.first() == Some(&true) { order.of_stripped_keys() } else { order };
-    let failed = |e: std::io::Error| Error::write(&first.object, "write merged table", e);
+    let stripped = stripped.first() == Some(&true);
+    let order = if stripped { order.of_stripped_keys() } else { order };
+    let mut feeds = Vec::new();
+    for (args, (scan, extra)) in args.tables.iter().zip(&mut scans) {
+        feeds.extend(scan.take().map(|scan| Feed { input: Input::Table(Box::new(scan)), args }));
+        if !extra.is_empty() {
+            feeds.push(Feed { input: Input::Memory { entries: extra, at: 0 }, args });
+        }
+    }
     let mut properties = properties.unwrap_or_default();
     properties.family_id = Some(first.family);
     properties.family_name = Some(first.name.clone());
     properties.comparator = first.comparator.clone().or(properties.comparator);
-    properties.timestamps_persisted = (stripped.first() == Some(&true)).then_some(false);
+    properties.timestamps_persisted = stripped.then_some(false);
     let compression = compression_of(&properties);
     let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
     let mut writer = TableWriter::new(out, options);
     let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
-    let (mut last, mut kept, mut steps): (Option<(Vec<u8>, Vec<u8>)>, u64, u64) = (None, 0, 0);
-    while let Some(at) = least(&sources, &order) {
-        steps = steps.wrapping_add(1);
-        if steps.is_multiple_of(65_536) {
-            cx.cancelled()?;
-        }
-        let Some((scan, table)) = sources.get_mut(at) else { break };
-        let again = last.as_ref().filter(|(key, _)| key.as_slice() == scan.key());
-        if let Some((_, value)) = again {
-            if value.as_slice() != scan.value() {
-                let message = format!(
-                    "{}: {} holds another value under the same key and sequence number as the table it would be merged with",
-                    first.name, table.object
-                );
-                return Err(Error::refuse(recovery_core::Reason::Unsafe, message));
-            }
-        } else if result.keeps(table, scan.key(), scan.value()) {
-            writer.add(scan.key(), scan.value()).map_err(failed)?;
-            kept = kept.saturating_add(1);
-            last = Some((scan.key().to_vec(), scan.value().to_vec()));
-        }
-        if !scan.advance()? {
-            sources.remove(at);
-        }
-    }
+    let kept = pour(feeds, &order, &mut writer, &mut result, cx)?;
     for tombstone in &tombstones {
         writer.add_tombstone(tombstone);
     }
     if kept > 0 || !tombstones.is_empty() {
-        result.written = Some(writer.finish().map_err(failed)?);
+        result.written = Some(writer.finish().map_err(|e| Error::write(&first.object, "write merged table", e))?);
     }
     Ok(result)
 }
 
-/// The scan whose current key comes first.
-fn least(sources: &[(crate::reader::TableScan, &TableArgs)], order: &KeyOrder) -> Option<usize> {
-    let numbered = sources.iter().enumerate();
-    numbered.min_by(|(_, (a, _)), (_, (b, _))| order.compare_internal(a.key(), b.key())).map(|(i, _)| i)
+/// A file of a source.
+pub(crate) fn open(sources: &Sources, source: u16, object: &str) -> Result<Arc<dyn Blob>> {
+    let missing = || Error::Usage(format!("plan: {object} is not there"));
+    sources.get(source).ok_or_else(missing)?.open_name(object)?.ok_or_else(missing)
 }
 
 fn compression_of(properties: &crate::format::TableProperties) -> Compression {

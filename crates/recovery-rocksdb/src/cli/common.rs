@@ -80,7 +80,7 @@ pub(super) fn table_view(blob: Arc<dyn Blob>, cx: &Context) -> Result<FamilyView
     };
     let mut view = FamilyView::new(properties.family_name.clone().unwrap_or_default(), order);
     view.operator_name = properties.merge_operator.filter(|name| name != "nullptr");
-    view.tables.push(ViewTable { blob, options, bounds: None, salvaged });
+    view.tables.push(ViewTable { blob, options, bounds: None, extent: None, salvaged });
     Ok(view)
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum Input<'a> {
 }
 
 impl Input<'_> {
-    fn advance(&mut self) -> Result<bool, TableError> {
+    pub(crate) fn advance(&mut self) -> Result<bool, TableError> {
         match self {
             Self::Table(scan) => scan.advance(),
             Self::Memory { entries, at } => {

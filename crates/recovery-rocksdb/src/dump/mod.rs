@@ -14,6 +14,7 @@ mod spill;
 mod view;
 
 pub use json::JsonRows;
+pub(crate) use merge::Input;
 pub use open::{DatabaseView, OpenOptions};
 pub use operator::MergeOperator;
 pub use rows::{Row, RowColumn, RowValue};

@@ -156,7 +156,9 @@ impl DatabaseView {
         let key = |bytes: &[u8]| InternalKey::from_bytes(bytes);
         // Bounds that a version holds. Those of a damaged table may be the bounds of what is left of it.
         let bounds = table.entry.as_ref().map(|_| (key(&table.smallest), key(&table.largest)));
-        let mut out = ViewTable { blob, options: table_options, bounds, salvaged: None };
+        let extent =
+            (!table.damaged && !table.smallest.is_empty()).then(|| (key(&table.smallest), key(&table.largest)));
+        let mut out = ViewTable { blob, options: table_options, bounds, extent, salvaged: None };
         if !options.salvage {
             return Ok(Some(out));
         }
@@ -196,19 +198,27 @@ impl DatabaseView {
             limit: cx.limits.memory,
             keys_only: options.keys_only,
             spill,
+            per_batch: g.wals.values().any(|wal| wal.per_batch),
+            written: BTreeMap::new(),
+            hidden: BTreeSet::new(),
         };
         for (number, summary) in g.wals.iter().filter(|(number, _)| needed.contains(number)) {
             let Some(item) = g.item(FileKind::Wal, *number) else { continue };
             let blob = g.source.open(&item.entry)?;
             wal::scan::<Error>(blob.as_ref(), *number, gather::record_limit(cx), |batch| {
                 cx.cancelled()?;
-                if batch.after_damage && !options.behind_damage { Ok(()) } else { replay.batch(*number, batch) }
+                if batch.after_damage && !options.behind_damage {
+                    return Ok(());
+                }
+                if replay.per_batch { replay.sub_batches(*number, batch) } else { replay.batch(*number, batch) }
             })?;
             if summary.is_damaged() && !options.behind_damage {
                 break;
             }
         }
+        let hidden = Arc::new(replay.undecided());
         for view in families.values_mut() {
+            view.hidden = Arc::clone(&hidden);
             view.sort_memtable();
         }
         Ok(())
@@ -251,9 +261,75 @@ struct Replay<'a> {
     limit: u64,
     keys_only: bool,
     spill: Option<Spill>,
+    /// Sequence numbers count sub-batches, not entries: transactions are written before they are committed.
+    per_batch: bool,
+    /// Sequence numbers that transactions, neither committed nor rolled back so far, wrote their entries with.
+    written: BTreeMap<Vec<u8>, Vec<u64>>,
+    /// Sequence numbers of entries that were rolled back.
+    hidden: BTreeSet<u64>,
 }
 
 impl Replay<'_> {
+    /// Sequence numbers of entries that no reader sees: their transactions were not committed. They may stand in
+    /// tables too.
+    fn undecided(mut self) -> BTreeSet<u64> {
+        self.hidden.extend(self.written.into_values().flatten());
+        self.hidden
+    }
+
+    /// One record of a database of write-prepared or write-unprepared transactions: all entries of a sub-batch share a
+    /// sequence number, and entries are in place, under that number, before their transaction is decided.
+    ///
+    /// Upstream: `db/write_batch.cc` (`MemTableInserter` with `seq_per_batch`; `MaybeAdvanceSeq`).
+    fn sub_batches(&mut self, log: u64, batch: &Batch<'_>) -> Result<(), Error> {
+        let mut sequence = batch.batch.sequence;
+        let mut keys: BTreeSet<(u32, Vec<u8>)> = BTreeSet::new();
+        let mut section: Option<Vec<u64>> = None;
+        let mut empty = true;
+        for record in batch.batch.records() {
+            let ends = match record.map_err(|error| Error::Damaged(error.to_string()))? {
+                Record::Data { kind, family, key, value } => {
+                    empty = false;
+                    if !keys.insert((family, key.to_vec())) {
+                        // The same key again begins the next sub-batch.
+                        sequence = sequence.saturating_add(1);
+                        keys = BTreeSet::from([(family, key.to_vec())]);
+                    }
+                    if let Some(section) = section.as_mut().filter(|s| s.last() != Some(&sequence)) {
+                        section.push(sequence);
+                    }
+                    self.apply(log, sequence, kind, family, key, value)?;
+                    false
+                }
+                Record::BeginPrepare { .. } => {
+                    (section, empty) = (Some(Vec::new()), false);
+                    false
+                }
+                Record::EndPrepare(id) => {
+                    self.written.entry(id.to_vec()).or_default().extend(section.take().unwrap_or_default());
+                    true
+                }
+                Record::Commit(id) | Record::CommitWithTimestamp { id, .. } => {
+                    self.written.remove(id);
+                    true
+                }
+                Record::Rollback(id) => {
+                    // What the entries replaced was written back in this record, under a newer number.
+                    self.hidden.extend(self.written.remove(id).unwrap_or_default());
+                    true
+                }
+                Record::Noop => !empty,
+                Record::LogData(_) => false,
+            };
+            if ends {
+                sequence = sequence.saturating_add(1);
+                keys.clear();
+                empty = true;
+            }
+        }
+        Ok(())
+    }
+
     fn batch(&mut self, log: u64, batch: &Batch<'_>) -> Result<(), Error> {
         let mut sequence = batch.batch.sequence;
         let mut section: Option<Vec<Kept>> = None;

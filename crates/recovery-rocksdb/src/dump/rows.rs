@@ -1,5 +1,7 @@
 //! From entries to rows: visibility, deletions, merges, blobs, wide columns.
 
+use std::collections::BTreeSet;
+
 use recovery_core::Error;
 
 use crate::format::blob::BlobIndex;
@@ -68,6 +70,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) block_limit: usize,
     /// Values are not looked at: blobs stay unread.
     pub(crate) keys_only: bool,
+    /// Sequence numbers of entries that nobody sees.
+    pub(crate) hidden: &'a BTreeSet<u64>,
     pub(crate) salvage: bool,
 }
 
@@ -113,7 +117,7 @@ impl Rows<'_> {
                 }
                 pending.start(bare);
             }
-            if !pending.settled && parsed.sequence <= self.as_of {
+            if !pending.settled && parsed.sequence <= self.as_of && !self.is_hidden(parsed.sequence) {
                 let timestamp = parsed.user_key.get(bare.len()..).unwrap_or_default();
                 match self.entry(&mut pending, &parsed, timestamp, input.value(), sink) {
                     Ok(()) => {}
@@ -132,6 +136,11 @@ impl Rows<'_> {
         self.finish(&mut pending, sink)?;
         damage.extend(merge.damage.take().unwrap_or_default());
         Ok(damage)
+    }
+
+    #[inline]
+    fn is_hidden(&self, sequence: SequenceNumber) -> bool {
+        !self.hidden.is_empty() && self.hidden.contains(&sequence.0)
     }
 
     fn entry(

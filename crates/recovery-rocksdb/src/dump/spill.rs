@@ -41,11 +41,12 @@ impl Spill {
         let mut writer = TableWriter::new(BufWriter::new(file), WriterOptions { order, ..WriterOptions::default() });
         let written =
             view.memtable.iter().try_for_each(|(key, value)| writer.add(key, value)).and_then(|()| writer.finish());
+        let extent = written.as_ref().ok().and_then(|w| w.summary.smallest.clone().zip(w.summary.largest.clone()));
         let blob = written.map_err(failed).and_then(|_| Ok(FileBlob::open(&path, shown.clone())?));
         // Without a name the file goes away with this process, however that ends.
         let removed = fs::remove_file(&path).map_err(failed);
         let options = TableOptions { timestamp_size: view.order.timestamp_size(), ..TableOptions::default() };
-        view.tables.push(ViewTable { blob: Arc::new(blob?), options, bounds: None, salvaged: None });
+        view.tables.push(ViewTable { blob: Arc::new(blob?), options, bounds: None, extent, salvaged: None });
         removed?;
         view.memtable.clear();
         view.memtable.shrink_to_fit();

@@ -1,7 +1,7 @@
 //! The inputs of a family's rows, and the cut of its key space into shards.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use recovery_core::{Blob, Context, Error, parallel};
@@ -54,6 +54,8 @@ pub struct ViewTable {
     pub options: TableOptions,
     /// Smallest and largest internal key as the version holds them; range tombstones do not reach past them.
     pub bounds: Option<(InternalKey, InternalKey)>,
+    /// Smallest and largest internal key it can hold, where they are known: shards beside them do not open it.
+    pub extent: Option<(InternalKey, InternalKey)>,
     /// What was salvaged of it, if it is damaged.
     pub salvaged: Option<Arc<Salvaged>>,
 }
@@ -112,6 +114,8 @@ pub struct FamilyView {
     pub operator_name: Option<String>,
     /// Blob files its entries refer to.
     pub blobs: Arc<BlobSet>,
+    /// Sequence numbers of transactions that were written and not committed: no reader sees their entries.
+    pub hidden: Arc<BTreeSet<u64>>,
     cache: Mutex<Vec<(usize, Arc<OpenTable>)>>,
 }
 
@@ -165,7 +169,7 @@ pub struct InternalEntry<'a> {
 /// Bytes of table a shard is made of, about.
 const SHARD: u64 = 4 << 20;
 /// Tables kept open.
-const OPEN_TABLES: usize = 64;
+const OPEN_TABLES: usize = 128;
 
 impl OpenTable {
     fn open(table: &ViewTable) -> Result<Self, TableError> {
@@ -342,7 +346,7 @@ impl FamilyView {
     }
 
     fn is_outside(&self, table: &ViewTable, shard: &Shard) -> bool {
-        let Some((smallest, largest)) = &table.bounds else { return false };
+        let Some((smallest, largest)) = table.extent.as_ref().or(table.bounds.as_ref()) else { return false };
         let order = &self.order;
         let bare = |key: &InternalKey| order.without_timestamp(key.user_key()).to_vec();
         let before = |bound: &Vec<u8>| order.compare_without_timestamp(&bare(largest), bound).is_lt();
@@ -370,6 +374,7 @@ impl FamilyView {
             upper: upper.as_ref(),
             block_limit: self.block_limit(),
             keys_only: options.keys_only,
+            hidden: &self.hidden,
             salvage: options.salvage,
         };
         let prefix = &options.prefix[..];
@@ -491,6 +496,44 @@ impl FamilyView {
         }
         damage.extend(merge.damage.take().unwrap_or_default());
         Ok((text, damage))
+    }
+
+    /// Hands every stored point entry from a user key (without timestamp) on to `sink`, in order, with a word on whether
+    /// a newer range tombstone of the view deletes it. `sink` gives `false` to stop.
+    pub(crate) fn visit(
+        &self,
+        from: Option<Vec<u8>>,
+        cx: &Context,
+        sink: &mut dyn FnMut(&[u8], &[u8], bool) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let options = RowOptions { from, ..RowOptions::default() };
+        let cover = self.cover(&options)?;
+        for shard in self.shards(&options)? {
+            cx.cancelled()?;
+            let inputs = self.inputs(&shard, false, &mut Vec::new())?;
+            let mut merge = Merge::new(inputs, &self.order, shard.lower.as_deref(), false)?;
+            let upper = shard.upper.clone().map(|key| Bound { key, after: false });
+            while let Some(input) = merge.current() {
+                if let Some(key) = ParsedKey::parse(input.key()) {
+                    let bare = self.order.without_timestamp(key.user_key);
+                    if upper.as_ref().is_some_and(|upper| upper.is_at_or_before(bare, &self.order)) {
+                        break;
+                    }
+                    let covered = !cover.is_empty()
+                        && cover.find(bare, &self.order).is_some_and(|(sequence, _)| sequence > key.sequence);
+                    if !sink(input.key(), input.value(), covered)? {
+                        return Ok(());
+                    }
+                }
+                merge.advance()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every range tombstone of tables and WALs.
+    pub(crate) fn stored_tombstones(&self) -> Result<Vec<Tombstone>, TableError> {
+        self.all_tombstones(&RowOptions::default())
     }
 
     fn all_tombstones(&self, options: &RowOptions) -> Result<Vec<Tombstone>, TableError> {

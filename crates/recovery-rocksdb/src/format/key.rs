@@ -11,8 +11,9 @@
 //! Upstream: `db/dbformat.h` (`ValueType`, `ParsedInternalKey`, `InternalKeyComparator::Compare`).
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A sequence number: the place of an entry in the history of the whole database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -304,6 +305,9 @@ pub enum KeyOrder {
     },
 }
 
+/// Comparators that the embedding program made known. A name means one order throughout a process, as it does to RocksDB.
+static REGISTERED: RwLock<BTreeMap<String, KeyOrder>> = RwLock::new(BTreeMap::new());
+
 impl fmt::Debug for KeyOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyOrder({})", self.name())
@@ -317,7 +321,7 @@ impl PartialEq for KeyOrder {
 }
 
 impl KeyOrder {
-    /// The built-in comparator of that name; an unknown name is never guessed.
+    /// The comparator of that name, built in or registered; an unknown name is never guessed.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -325,8 +329,35 @@ impl KeyOrder {
             "rocksdb.ReverseBytewiseComparator" => Self::Reverse,
             "leveldb.BytewiseComparator.u64ts" => Self::BytewiseU64Ts,
             "rocksdb.ReverseBytewiseComparator.u64ts" => Self::ReverseU64Ts,
-            _ => return None,
+            _ => return REGISTERED.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned(),
         })
+    }
+
+    /// Makes an application's comparator known under its name, for this process, as upstream's object registry does:
+    /// from then on databases that name it are read, repaired and written in its order. `timestamp_size` is the number
+    /// of bytes of timestamp at the end of each user key, 0 for none.
+    ///
+    /// The first registration of a name stays; `false` says that the name was taken.
+    ///
+    /// ```
+    /// use recovery_rocksdb::format::key::KeyOrder;
+    /// // Shorter keys first.
+    /// assert!(KeyOrder::register("com.example.ByLength", 0, |a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b))));
+    /// let order = KeyOrder::by_name("com.example.ByLength").unwrap();
+    /// assert!(order.compare(b"b", b"aa").is_lt());
+    /// ```
+    pub fn register(
+        name: impl Into<String>,
+        timestamp_size: usize,
+        compare: impl Fn(&[u8], &[u8]) -> Ordering + Send + Sync + 'static,
+    ) -> bool {
+        let name = name.into();
+        if Self::by_name(&name).is_some() {
+            return false;
+        }
+        let order = Self::Custom { name: name.clone(), timestamp_size, compare: Arc::new(compare) };
+        REGISTERED.write().unwrap_or_else(PoisonError::into_inner).insert(name, order);
+        true
     }
 
     /// The name stored in MANIFEST, OPTIONS and table properties.

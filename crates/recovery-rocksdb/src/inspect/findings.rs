@@ -4,8 +4,9 @@ use recovery_core::{Check, Context, Evidence, Finding, Severity};
 
 use super::Inspection;
 use super::gather::{CurrentState, Item};
-use super::tables::{TableFacts, TableState};
+use super::tables::{SalvageFacts, TableFacts, TableState};
 use crate::codes;
+use crate::fill::Fill;
 use crate::format::file_name::{self, FileKind};
 use crate::placement;
 use crate::reader::log::{EndKind, Why};
@@ -158,19 +159,15 @@ fn damaged_table(table: &LiveTable, facts: &TableFacts, out: &mut Vec<Finding>) 
         return;
     }
     let Some(s) = &facts.salvage else {
-        let entries = table.entries.unwrap_or(0);
-        out.push(
-            Finding::new(&codes::TABLE_DAMAGED, Severity::Lost, name)
-                .at(0, facts.size)
-                .summary(why)
-                .effect(entries, table.size),
-        );
-        lost_tombstones(table.tombstones, name, out);
+        let finding = Finding::new(&codes::TABLE_DAMAGED, Severity::Lost, name).at(0, facts.size).summary(why);
+        out.push(filled_whole(table, finding));
+        lost_tombstones(table.lost_tombstones(None), name, out);
         return;
     };
     let mut found = facts.findings.clone();
+    fill_ranges(table, s, &mut found);
     // Where the table itself no longer tells how many entries are gone, another witness's count less what is there does.
-    let lost = s.entries_lost(table.entries);
+    let lost = table.lost(Some(s)).unwrap_or(0);
     let counted: u64 = found.iter().filter(|f| f.code == codes::TABLE_DAMAGED.code).map(|f| f.effect.records).sum();
     if lost > counted {
         let rest = lost.saturating_sub(counted);
@@ -184,9 +181,15 @@ fn damaged_table(table: &LiveTable, facts: &TableFacts, out: &mut Vec<Finding>) 
             ),
         }
     }
-    if s.tombstones_lost.is_none() {
+    let tombstones = table.lost_tombstones(Some(s));
+    if tombstones == Some(0) && s.range_deletions_lost(table.tombstones) != Some(0) {
+        let from = table.fills.iter().find(|f| f.only_tombstones).map(Fill::from).unwrap_or_default();
+        for finding in found.iter_mut().filter(|f| f.code == codes::TOMBSTONES_LOST.code) {
+            heal(finding, &from);
+        }
+    } else if s.tombstones_lost.is_none() {
         found.retain(|f| f.code != codes::TOMBSTONES_LOST.code);
-        match s.range_deletions_lost(table.tombstones) {
+        match tombstones {
             None => out.push(
                 Finding::new(&codes::TOMBSTONES_LOST, Severity::Suspect, name)
                     .summary("nobody knows whether it held range tombstones; rows they deleted may come back"),
@@ -195,6 +198,56 @@ fn damaged_table(table: &LiveTable, facts: &TableFacts, out: &mut Vec<Finding>) 
         }
     }
     out.extend(found);
+}
+
+/// Turns a loss into damage that costs nothing.
+fn heal(finding: &mut Finding, from: &str) {
+    finding.severity = Severity::Damaged;
+    finding.summary = format!("{}; {from}", finding.summary);
+    finding.effect.records = 0;
+    finding.effect.bytes = 0;
+}
+
+/// The finding of a table of which nothing is left: what fills it, or what it costs.
+fn filled_whole(table: &LiveTable, finding: Finding) -> Finding {
+    let lost = table.lost(None);
+    let mut finding = finding.effect(lost.unwrap_or(0), table.size);
+    if let Some(fill) = table.fills.iter().find(|f| !f.only_tombstones) {
+        if lost == Some(0) {
+            heal(&mut finding, &fill.from());
+        } else {
+            finding.summary = format!("{}; {} entries are back: {}", finding.summary, fill.entries, fill.from());
+        }
+    }
+    finding
+}
+
+/// Says of each lost range what fills it. A table that has all its entries lost none to bytes that hold no block.
+fn fill_ranges(table: &LiveTable, s: &SalvageFacts, found: &mut [Finding]) {
+    let nothing_lost = s.entries_lost(table.entries) == Some(0);
+    let data = |f: &&mut Finding| f.code == codes::TABLE_DAMAGED.code && f.severity == Severity::Lost;
+    let mut counted = 0_u64;
+    for finding in found.iter_mut().filter(data) {
+        let start = finding.offset.unwrap_or(0);
+        let end = start.saturating_add(finding.length.unwrap_or(0));
+        let over = |f: &&Fill| !f.only_tombstones && f.range.0 < end && start < f.range.1;
+        let count = finding.effect.records;
+        match table.fills.iter().find(over) {
+            Some(fill) if fill.complete => heal(finding, &fill.from()),
+            Some(fill) => {
+                finding.summary = format!("{}; {} entries are back: {}", finding.summary, fill.entries, fill.from());
+            }
+            None if nothing_lost => heal(finding, "no entry of the table is missing"),
+            None => {}
+        }
+        // The count of all entries stands at the first range; what is left of it is set anew below.
+        counted = counted.saturating_add(count);
+        finding.effect.records = 0;
+    }
+    let still = found.iter_mut().find(|f| f.code == codes::TABLE_DAMAGED.code && f.severity == Severity::Lost);
+    if let Some(first) = still {
+        first.effect.records = table.lost(Some(s)).unwrap_or(counted);
+    }
 }
 
 /// Words on what replaces a damaged or missing table, when something does.
@@ -229,22 +282,16 @@ fn tables(i: &Inspection, out: &mut Vec<Finding>) {
                         );
                         continue;
                     }
-                    let entries = table.entries.unwrap_or(0);
-                    lost_tombstones(table.tombstones, &name, out);
-                    out.push(
-                        Finding::new(&codes::TABLE_MISSING, Severity::Lost, name.clone())
-                            .summary(format!(
-                                "table of family {} on level {} with {} bytes is missing",
-                                family.shown(),
-                                table.level.unwrap_or(0),
-                                table.size
-                            ))
-                            .evidence(Evidence::Witness {
-                                object: table.witness.clone(),
-                                says: "it is live".to_owned(),
-                            })
-                            .effect(entries, table.size),
-                    );
+                    lost_tombstones(table.lost_tombstones(None), &name, out);
+                    let finding = Finding::new(&codes::TABLE_MISSING, Severity::Lost, name.clone())
+                        .summary(format!(
+                            "table of family {} on level {} with {} bytes is missing",
+                            family.shown(),
+                            table.level.unwrap_or(0),
+                            table.size
+                        ))
+                        .evidence(Evidence::Witness { object: table.witness.clone(), says: "it is live".to_owned() });
+                    out.push(filled_whole(table, finding));
                 }
                 Some(facts) if table.damaged || matches!(facts.state, TableState::Unsupported(_)) => {
                     damaged_table(table, facts, out);

@@ -216,7 +216,7 @@ fn logs(out: &mut Gathered, cx: &Context) -> Result<(), Error> {
     let wals = of_kind(out, &[FileKind::Wal]);
     let read = parallel::map(cx, &wals, |_, (number, entry)| {
         let blob = open(source.as_ref(), entry)?;
-        wal::scan::<String>(blob.as_ref(), *number, limit, |_| cx.cancelled().map_err(|e| e.to_string()))
+        wal::summarize(blob.as_ref(), *number, limit, cx).map_err(|e| e.to_string())
     })?;
     cx.cancelled()?;
     for ((number, entry), summary) in wals.into_iter().zip(read) {

@@ -50,14 +50,26 @@ impl Source for Below {
 
 /// Whether a donor's table is the table that is damaged or missing here: same session and original number where ours
 /// can still be read, else same database, number and size.
-fn is_same(table: &LiveTable, ours: Option<&TableFacts>, theirs: &TableFacts, db_id: Option<&str>) -> bool {
+pub(super) fn is_same(
+    table: &LiveTable,
+    ours: Option<&TableFacts>,
+    theirs: &TableFacts,
+    db_id: Option<&str>,
+    whole: bool,
+) -> bool {
     let Some(p) = &theirs.properties else { return false };
-    if theirs.state != TableState::Good || (table.entry.is_some() && theirs.size != table.size) {
+    if (whole && theirs.state != TableState::Good) || (table.entry.is_some() && theirs.size != table.size) {
         return false;
     }
     let own = ours.and_then(|f| f.properties.as_ref());
     if let Some(own) = own.filter(|o| o.session_id.is_some() && o.original_file_number.is_some()) {
         return own.session_id == p.session_id && own.original_file_number == p.original_file_number;
+    }
+    if !whole {
+        // Of a damaged copy only the properties are sure.
+        return theirs.size == table.size
+            && p.original_file_number == Some(table.number)
+            && p.db_id.as_deref() == db_id;
     }
     let key = |k: &[u8]| crate::format::key::user_key(k).to_vec();
     let bounds = theirs.smallest.as_deref().map(key).zip(theirs.largest.as_deref().map(key));
@@ -95,7 +107,7 @@ pub(super) fn find(i: &mut Inspection, sources: &Sources, cx: &Context) -> Resul
     }
     files(i);
     wals(i);
-    Ok(())
+    super::ranges::find(i, sources, cx)
 }
 
 fn files(i: &mut Inspection) {
@@ -107,7 +119,8 @@ fn files(i: &mut Inspection) {
             table.donor = donors
                 .iter()
                 .find_map(|d| {
-                    let theirs = d.gathered.tables.values().find(|t| is_same(table, ours, t, db_id.as_deref()))?;
+                    let theirs =
+                        d.gathered.tables.values().find(|t| is_same(table, ours, t, db_id.as_deref(), true))?;
                     Some((d.gathered.number, format!("{}{}", d.below, theirs.object), theirs))
                 })
                 .map(|(n, object, theirs)| {

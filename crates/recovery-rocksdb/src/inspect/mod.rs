@@ -1,9 +1,11 @@
 //! Checks of a whole directory: what it is, what is wrong, what RocksDB itself would do to it.
 
 pub mod blobs;
+mod derived;
 mod findings;
 pub mod gather;
 mod heal;
+mod ranges;
 mod references;
 pub(crate) mod scattered;
 pub mod started;
@@ -170,7 +172,8 @@ pub fn inspect_one(
     cx: &Context,
 ) -> Result<Inspection, Error> {
     let gathered = gather::gather(source, number, cx)?;
-    let mut resolved = witness::resolve(&gathered, &options.name_family);
+    let mut resolved = witness::resolve_with(&gathered, &options.name_family, &options.table_family);
+    derived::settle(&gathered, &mut resolved, cx)?;
     references::settle(&gathered, &mut resolved, cx)?;
     Ok(Inspection { gathered, resolved, sound: false, donors: Vec::new(), wal_donors: BTreeMap::new() })
 }

@@ -86,11 +86,11 @@ impl SalvageFacts {
         self.tombstones_lost.or_else(|| expected.map(|n| n.saturating_sub(self.tombstones)))
     }
 
-    /// Entries that are gone; `expected` is what another witness counted.
+    /// Entries that are gone; `expected` is what another witness counted. `None` when nobody knows.
     #[must_use]
-    pub fn entries_lost(&self, expected: Option<u64>) -> u64 {
-        let counted = expected.map(|n| n.saturating_sub(self.entries));
-        if self.complete { 0 } else { self.lost.or(counted).unwrap_or(0) }
+    pub fn entries_lost(&self, expected: Option<u64>) -> Option<u64> {
+        let counted = || expected.map(|n| n.saturating_sub(self.entries));
+        if self.complete { Some(0) } else { self.lost.or_else(counted) }
     }
 }
 

@@ -59,6 +59,10 @@ pub struct Version {
     pub unknown_deletions: BTreeSet<u64>,
     /// Tracked WALs and their synced sizes.
     pub wals: BTreeSet<u64>,
+    /// What each table was made from: the tables that left with the record that brought it.
+    pub made_from: BTreeMap<u64, BTreeSet<u64>>,
+    /// Every table any record added, as it was added last.
+    pub seen: BTreeMap<u64, NewFile>,
 }
 
 impl Version {
@@ -138,10 +142,19 @@ impl Version {
                 _ => {}
             }
         }
+        let left = |f: &Field| match f {
+            Field::DeletedFile(_, n) => Some(*n),
+            _ => None,
+        };
+        let inputs: BTreeSet<u64> = edit.fields.iter().filter_map(left).collect();
         // A table that moves down is deleted and added in one record: additions come last.
         for field in &edit.fields {
             if let Field::NewFile(f) = field {
                 self.deleted.remove(&f.number);
+                if !inputs.is_empty() && !inputs.contains(&f.number) {
+                    self.made_from.insert(f.number, inputs.clone());
+                }
+                self.seen.insert(f.number, f.clone());
                 family.files.insert(f.number, f.clone());
             }
         }

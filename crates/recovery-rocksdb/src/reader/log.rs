@@ -186,6 +186,13 @@ pub struct LogWalker<'b> {
     skip_orphans: bool,
     done: bool,
     unread: Vec<Range<u64>>,
+    /// Set on walks over a part of a log: where that ends. Such a walk ends at the first thing that is not as it should
+    /// be, since what to make of it depends on what comes before and behind.
+    stop: Option<u64>,
+    /// The walk began inside a logical record perhaps, and has met none of its own yet.
+    lead: bool,
+    /// Offset behind the last part of a record that began before the walk.
+    lead_end: Option<u64>,
 }
 
 impl std::fmt::Debug for LogWalker<'_> {
@@ -220,7 +227,43 @@ impl<'b> LogWalker<'b> {
             skip_orphans: false,
             done: false,
             unread: Vec::new(),
+            stop: None,
+            lead: false,
+            lead_end: None,
         }
+    }
+
+    /// A walk over the records that begin in `range`, whose start is the start of a block. A record's last part may lie
+    /// behind it; parts of a record that began before are passed over. Anything wrong ends the walk with
+    /// [`EndKind::Damaged`].
+    pub(crate) fn part(blob: &'b dyn Blob, number: Option<u64>, limit: usize, range: Range<u64>, as_in: &Self) -> Self {
+        let mut walker = Self::resume(blob, number, limit, range.start, as_in);
+        walker.stop = Some(range.end);
+        walker.lead = range.start > 0;
+        walker
+    }
+
+    /// A walk that goes on at the boundary `at` between two records, in a log whose beginning `as_in` has walked.
+    pub(crate) fn resume(blob: &'b dyn Blob, number: Option<u64>, limit: usize, at: u64, as_in: &Self) -> Self {
+        Self {
+            at,
+            any: as_in.any && at > 0,
+            recycles: as_in.recycles && at > 0,
+            compressed: as_in.compressed && at > 0,
+            decoder: if as_in.compressed && at > 0 { Decoder::new().ok() } else { None },
+            ..Self::new(blob, number, limit)
+        }
+    }
+
+    /// Offset behind the last part of a record that began before this walk.
+    pub(crate) const fn lead_end(&self) -> Option<u64> {
+        self.lead_end
+    }
+
+    /// Ends a walk over a part.
+    fn give_up(&mut self, at: u64, kind: EndKind) -> Next {
+        self.at = self.len;
+        Next::End { at, kind }
     }
 
     /// Whether the log was written in recyclable form.
@@ -296,14 +339,38 @@ impl<'b> LogWalker<'b> {
             if self.at >= self.len {
                 return Next::End { at: self.len, kind: EndKind::Clean };
             }
+            if self.stop.is_some_and(|stop| self.at >= stop) && self.partial.is_none() {
+                return self.give_up(self.at, EndKind::Clean);
+            }
             let range = self.load(self.at);
             let start = range.start;
-            let base = self.window_at;
-            let last_block = base.saturating_add(range.end as u64) >= self.len;
+            let at = self.at;
+            let decoded = log_frame::decode(self.slice(range.clone()))
+                .map(|r| (self.ours(&r), r.log_number.is_some(), r.kind, r.size, r.payload.len()));
+            if let Ok((true, recyclable, kind, size, length)) = decoded {
+                self.recycles |= recyclable;
+                self.any = true;
+                let end = at.saturating_add(size as u64);
+                self.at = end;
+                let payload_start = start.saturating_add(size.saturating_sub(length));
+                return Next::Physical { at, kind, payload: payload_start..payload_start.saturating_add(length), end };
+            }
+            let last_block = self.window_at.saturating_add(range.end as u64) >= self.len;
             let window = self.window.clone();
             let bytes = window.get(range).unwrap_or_default();
-            let at = self.at;
             let block_end = at.saturating_add(bytes.len() as u64);
+            if let Some(stop) = self.stop {
+                match log_frame::decode(bytes) {
+                    Err(Reject::NoHeader) if bytes.iter().all(|b| *b == 0) => {
+                        self.at = block_end;
+                        continue;
+                    }
+                    Err(Reject::Zero) if self.partial.is_none() && self.is_zero(at, stop) => {
+                        return self.give_up(at, EndKind::ZeroTail);
+                    }
+                    _ => return self.give_up(at, EndKind::Damaged),
+                }
+            }
             match log_frame::decode(bytes) {
                 Ok(record) => {
                     if !self.ours(&record) {
@@ -379,8 +446,12 @@ impl<'b> LogWalker<'b> {
         }
     }
 
-    fn zeros_to_end(&mut self, mut at: u64) -> bool {
-        while at < self.len {
+    fn zeros_to_end(&mut self, at: u64) -> bool {
+        self.is_zero(at, self.len)
+    }
+
+    fn is_zero(&mut self, mut at: u64, end: u64) -> bool {
+        while at < end.min(self.len) {
             let range = self.load(at);
             let size = range.len() as u64;
             if size == 0 || self.slice(range).iter().any(|b| *b != 0) {
@@ -560,6 +631,7 @@ impl<'b> LogWalker<'b> {
         match part {
             Part::Full | Part::First => {
                 self.skip_orphans = false;
+                self.lead = false;
                 if part == Part::Full && !self.compressed {
                     return Some((at, end, Some(payload)));
                 }
@@ -572,6 +644,10 @@ impl<'b> LogWalker<'b> {
                     self.damaged(at, end, Why::Compression);
                     return None;
                 }
+            }
+            Part::Middle | Part::Last if self.partial.is_none() && self.lead => {
+                self.lead_end = Some(end);
+                return None;
             }
             Part::Middle | Part::Last if self.partial.is_none() => {
                 self.damaged(at, end, Why::Headless);

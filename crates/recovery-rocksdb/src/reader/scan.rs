@@ -159,7 +159,6 @@ impl TableScan {
         if have.start <= handle.offset && handle.end() <= have.end {
             return Ok(());
         }
-        self.ahead.clear();
         if !handle.fits(self.reader.blob.len()) {
             let found = format_args!("{} bytes", handle.size);
             let source = FormatError::value("data block", "size", handle.offset, found, "a block inside the file");

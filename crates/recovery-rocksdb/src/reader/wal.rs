@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recovery_core::Blob;
+use recovery_core::{Blob, Context, Error, parallel};
 
 use super::log::{Damage, EndKind, Event, LogWalker, Why};
 use crate::format::write_batch::{BatchError, DataKind, Record, WriteBatch};
@@ -24,6 +24,15 @@ pub struct FamilyUse {
     pub first: u64,
     /// Last sequence number.
     pub last: u64,
+}
+
+impl FamilyUse {
+    fn add(&mut self, more: &Self) {
+        self.entries = self.entries.saturating_add(more.entries);
+        self.not_repeatable = self.not_repeatable.saturating_add(more.not_repeatable);
+        self.first = self.first.min(more.first);
+        self.last = self.last.max(more.last);
+    }
 }
 
 /// A record whose checksum is right and whose batch is not.
@@ -242,12 +251,7 @@ impl Scan {
                 None => {
                     out.families.insert(id, usage);
                 }
-                Some(sum) => {
-                    sum.entries = sum.entries.saturating_add(usage.entries);
-                    sum.not_repeatable = sum.not_repeatable.saturating_add(usage.not_repeatable);
-                    sum.first = sum.first.min(usage.first);
-                    sum.last = sum.last.max(usage.last);
-                }
+                Some(sum) => sum.add(&usage),
             }
         }
         out.records = out.records.saturating_add(1);
@@ -285,45 +289,139 @@ pub fn scan<E>(
 ) -> Result<WalSummary, E> {
     let mut walker = LogWalker::new(blob, Some(number), limit);
     let mut scan = Scan { out: empty(number, blob.len()), next_sequence: None, batch: Vec::new() };
-    while let Some(event) = walker.next_event() {
-        match event {
-            Event::Record { at, end, data } => {
-                let after_damage = scan.out.is_damaged();
-                let read = WriteBatch::parse(data).and_then(|b| scan.batch(at, &b).map(|()| b));
-                match read {
-                    Ok(batch) => {
-                        scan.good(&batch);
-                        visit(&Batch { at, end, payload: data, batch, after_damage })?;
-                    }
-                    Err(error) => {
-                        scan.gap();
-                        scan.out.bad_batches.push(BadBatch { at, end, error });
-                    }
-                }
-            }
-            Event::Damage(damage) => {
-                scan.gap();
-                scan.out.damage.push(damage);
-            }
-            Event::Compression { at, kind } => {
-                scan.out.compressed = true;
-                if kind != ZSTD {
-                    // Every record behind it fails to decompress and is reported; this says why.
-                    scan.gap();
-                    scan.out.damage.push(Damage { at, end: at.saturating_add(11), why: Why::Compression });
-                }
-            }
-            Event::TimestampSizes(sizes) => scan.out.timestamp_sizes.extend(sizes),
-            Event::Predecessor { number, size, last_sequence } => {
-                scan.out.predecessor = Some((number, size, last_sequence));
-            }
-            Event::Ignored { .. } => {}
-            Event::End { at, kind } => (scan.out.end_at, scan.out.end) = (at, kind),
-        }
-    }
-    scan.out.recycles = walker.recycles();
-    scan.out.unread = walker.unread().to_vec();
+    scan.walk(&mut walker, &mut visit)?;
+    scan.finish(&walker);
     Ok(scan.out)
+}
+
+/// Bytes of log that one thread checks at a time; whole blocks.
+const PART: u64 = 128 * crate::format::log_frame::BLOCK as u64;
+
+/// As [`scan`] without a visitor, on all threads of the context: no record crosses a block, so the log is cut at blocks,
+/// and records that reach over a cut belong to the part they begin in. From the first thing that is not as it should be
+/// the log is read on by one thread.
+///
+/// # Errors
+///
+/// When the caller asked to stop; damage is in the summary.
+pub fn summarize(blob: &dyn Blob, number: u64, limit: usize, cx: &Context) -> Result<WalSummary, Error> {
+    let len = blob.len();
+    let check = |_: &Batch<'_>| cx.cancelled();
+    if len < PART.saturating_mul(2) || cx.limits.threads < 2 {
+        return scan(blob, number, limit, check);
+    }
+    // The first record says whether the log is compressed or recyclable.
+    let mut head = LogWalker::new(blob, Some(number), limit);
+    drop(head.next_event());
+    let starts: Vec<u64> = (0..len.div_ceil(PART)).map(|n| n.saturating_mul(PART)).collect();
+    let parts = parallel::map(cx, &starts, |_, start| {
+        let range = *start..start.saturating_add(PART).min(len);
+        let mut walker = LogWalker::part(blob, Some(number), limit, range, &head);
+        let mut scan = Scan { out: empty(number, len), next_sequence: None, batch: Vec::new() };
+        let mut resume = None;
+        let walked = scan.walk(&mut walker, &mut |batch: &Batch<'_>| {
+            resume = Some(batch.end);
+            cx.cancelled()
+        });
+        walked.map(|()| {
+            scan.out.recycles = walker.recycles();
+            Part { scan, lead_end: walker.lead_end(), resume: resume.or(walker.lead_end()) }
+        })
+    })?;
+    let mut all = Scan { out: empty(number, len), next_sequence: None, batch: Vec::new() };
+    let mut at = 0;
+    for (start, part) in starts.iter().zip(parts) {
+        let part = part?;
+        let joins = part.lead_end.map_or(at <= *start, |end| end == at || (part.scan.out.records == 0 && end <= at));
+        let clean =
+            !part.scan.out.is_damaged() && part.scan.out.end == EndKind::Clean && part.scan.out.unread.is_empty();
+        if !joins || !clean {
+            break;
+        }
+        at = part.resume.unwrap_or(at).max(at);
+        all.join(part.scan);
+    }
+    let mut rest = LogWalker::resume(blob, Some(number), limit, at, &head);
+    all.walk(&mut rest, &mut |_| cx.cancelled())?;
+    all.finish(&rest);
+    Ok(all.out)
+}
+
+/// What one thread made of its part.
+struct Part {
+    scan: Scan,
+    lead_end: Option<u64>,
+    resume: Option<u64>,
+}
+
+impl Scan {
+    fn walk<E>(
+        &mut self,
+        walker: &mut LogWalker<'_>,
+        visit: &mut impl FnMut(&Batch<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(event) = walker.next_event() {
+            match event {
+                Event::Record { at, end, data } => {
+                    let after_damage = self.out.is_damaged();
+                    let read = WriteBatch::parse(data).and_then(|b| self.batch(at, &b).map(|()| b));
+                    match read {
+                        Ok(batch) => {
+                            self.good(&batch);
+                            visit(&Batch { at, end, payload: data, batch, after_damage })?;
+                        }
+                        Err(error) => {
+                            self.gap();
+                            self.out.bad_batches.push(BadBatch { at, end, error });
+                        }
+                    }
+                }
+                Event::Damage(damage) => {
+                    self.gap();
+                    self.out.damage.push(damage);
+                }
+                Event::Compression { at, kind } => {
+                    self.out.compressed = true;
+                    if kind != ZSTD {
+                        // Every record behind it fails to decompress and is reported; this says why.
+                        self.gap();
+                        self.out.damage.push(Damage { at, end: at.saturating_add(11), why: Why::Compression });
+                    }
+                }
+                Event::TimestampSizes(sizes) => self.out.timestamp_sizes.extend(sizes),
+                Event::Predecessor { number, size, last_sequence } => {
+                    self.out.predecessor = Some((number, size, last_sequence));
+                }
+                Event::Ignored { .. } => {}
+                Event::End { at, kind } => (self.out.end_at, self.out.end) = (at, kind),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, walker: &LogWalker<'_>) {
+        self.out.recycles |= walker.recycles();
+        self.out.unread = walker.unread().to_vec();
+    }
+
+    /// Appends what a later part of the same log gave; both are without damage.
+    fn join(&mut self, later: Self) {
+        let (out, more) = (&mut self.out, later.out);
+        out.records = out.records.saturating_add(more.records);
+        out.entries = out.entries.saturating_add(more.entries);
+        out.first_sequence = out.first_sequence.or(more.first_sequence);
+        out.last_sequence = out.last_sequence.max(more.last_sequence);
+        for (id, usage) in more.families {
+            out.families.entry(id).and_modify(|sum| sum.add(&usage)).or_insert(usage);
+        }
+        out.timestamp_sizes.extend(more.timestamp_sizes);
+        out.marks.extend(more.marks);
+        out.per_batch |= more.per_batch;
+        out.compressed |= more.compressed;
+        out.recycles |= more.recycles;
+        out.predecessor = more.predecessor.or(out.predecessor);
+        self.next_sequence = later.next_sequence.or(self.next_sequence);
+    }
 }
 
 fn empty(number: u64, size: u64) -> WalSummary {

@@ -66,6 +66,8 @@ pub struct LogState {
     pub table_dirs: BTreeSet<String>,
     /// Directory of the WALs when it was last opened.
     pub wal_dir: Option<String>,
+    /// What each table was made from by a finished compaction.
+    pub made_from: BTreeMap<u64, BTreeSet<u64>>,
     open_jobs: BTreeMap<u64, Vec<u64>>,
     compactions: BTreeMap<u64, Vec<(u32, u64)>>,
     memtables: BTreeMap<String, u64>,
@@ -202,12 +204,17 @@ impl LogState {
     }
 
     fn compacted(&mut self, at: &str, job: u64, level: u32) {
-        for (_, number) in self.compactions.remove(&job).unwrap_or_default() {
+        let inputs = self.compactions.remove(&job).unwrap_or_default();
+        let numbers: BTreeSet<u64> = inputs.iter().map(|(_, n)| *n).collect();
+        for number in numbers.iter().copied() {
             let table = self.tables.entry(number).or_default();
             table.consumed = true;
             table.witness = at.to_owned();
         }
         for number in self.open_jobs.remove(&job).unwrap_or_default() {
+            if !numbers.is_empty() {
+                self.made_from.insert(number, numbers.clone());
+            }
             self.install(at, number, level);
         }
     }

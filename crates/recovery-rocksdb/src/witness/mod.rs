@@ -35,6 +35,16 @@ pub fn base_manifest(g: &Gathered) -> Option<u64> {
 /// Merges everything that was gathered.
 #[must_use]
 pub fn resolve(g: &Gathered, names: &std::collections::BTreeMap<u32, String>) -> Resolved {
+    resolve_with(g, names, &std::collections::BTreeMap::new())
+}
+
+/// As [`resolve`]; `tables` gives families to tables that no witness gives one.
+#[must_use]
+pub fn resolve_with(
+    g: &Gathered,
+    names: &std::collections::BTreeMap<u32, String>,
+    tables: &std::collections::BTreeMap<u64, String>,
+) -> Resolved {
     let base = base_manifest(g);
     let manifest = base.and_then(|n| g.manifests.get(&n));
     let mut out = Resolved {
@@ -85,7 +95,7 @@ pub fn resolve(g: &Gathered, names: &std::collections::BTreeMap<u32, String>) ->
     }
     out.db_id = database_id(g, &out.version);
     families::resolve(g, &mut out, names);
-    tables::resolve(g, &mut out);
+    tables::resolve(g, tables, &mut out);
     sequence::resolve(g, &mut out);
     log_numbers::resolve(g, &mut out);
     out

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recovery_core::Finding;
 
+use crate::fill::Fill;
 use crate::format::key::KeyOrder;
 use crate::format::version_edit::NewFile;
+use crate::inspect::tables::SalvageFacts;
 use crate::model::version::Version;
 
 /// How far the MANIFEST can be believed.
@@ -94,6 +96,8 @@ pub struct LiveTable {
     pub donor: Option<(u16, String)>,
     /// WALs that still hold everything the table was flushed from: source, name and number.
     pub wals: Vec<(u16, String, u64)>,
+    /// Entries of its lost key ranges that are found elsewhere.
+    pub fills: Vec<Fill>,
     /// Whether its file is damaged and has to be rewritten.
     pub damaged: bool,
     /// Whether its keys are stored without their timestamps; the boundaries here carry zeros in their place, as readers
@@ -101,6 +105,34 @@ pub struct LiveTable {
     pub stripped: bool,
     /// Who says that it is live.
     pub witness: String,
+}
+
+impl LiveTable {
+    /// Point entries that are gone for good, after what fills its lost ranges; `salvage` is what its own file still
+    /// gives. `None` when something is gone and nobody knows how much.
+    #[must_use]
+    pub fn lost(&self, salvage: Option<&SalvageFacts>) -> Option<u64> {
+        let all = salvage.map_or(self.entries, |s| s.entries_lost(self.entries));
+        let ranges = salvage.map_or(1, |s| s.ranges.len());
+        let fills = || self.fills.iter().filter(|f| !f.only_tombstones);
+        if fills().filter(|f| f.complete).count() >= ranges && ranges > 0 {
+            return Some(0);
+        }
+        let given = fills().map(|f| f.entries).fold(0, u64::saturating_add);
+        if given == 0 { all } else { all.map(|n| n.saturating_sub(given).max(1)) }
+    }
+
+    /// Range tombstones that are gone for good.
+    #[must_use]
+    pub fn lost_tombstones(&self, salvage: Option<&SalvageFacts>) -> Option<u64> {
+        if self.fills.iter().any(|f| f.complete && (f.only_tombstones || (f.tombstones && salvage.is_none()))) {
+            return Some(0);
+        }
+        match salvage {
+            Some(s) => s.range_deletions_lost(self.tombstones),
+            None => self.tombstones,
+        }
+    }
 }
 
 /// Puts a timestamp of `size` zeros back into an internal key that was stored without one.
@@ -192,6 +224,8 @@ pub struct Resolved {
     pub blob_classes: BTreeMap<u64, Class>,
     /// Tables that should be there and are not.
     pub missing: BTreeSet<u64>,
+    /// Tables of no known family.
+    pub familyless: BTreeSet<u64>,
     /// Last sequence number.
     pub last_sequence: u64,
     /// Next free file number.

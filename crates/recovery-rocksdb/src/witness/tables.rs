@@ -13,6 +13,9 @@ use crate::inspect::gather::Gathered;
 use crate::inspect::tables::{TableFacts, TableState};
 use crate::model::version::Version;
 
+/// The witness of tables that nothing but their files speaks for.
+pub(crate) const FOUND: &str = "found in the directory";
+
 /// A table that the log says is installed and live, that is there, and of which a MANIFEST said to be whole has never
 /// heard: then the MANIFEST is cut at the border of a record, which nothing in the file itself shows.
 #[must_use]
@@ -157,6 +160,7 @@ struct Decision<'a> {
     renames: BTreeMap<u64, u64>,
     copies: BTreeMap<u64, u64>,
     known: BTreeSet<u64>,
+    told: &'a BTreeMap<u64, String>,
 }
 
 impl Decision<'_> {
@@ -176,7 +180,11 @@ impl Decision<'_> {
             let first = fits.next()?;
             fits.next().is_none().then_some(first.id)
         };
-        by_properties.or_else(creation).or_else(only)
+        let told = || {
+            let name = self.told.get(&number)?.as_bytes();
+            out.families.values().find(|f| f.name == name).map(|f| f.id)
+        };
+        by_properties.or_else(creation).or_else(told).or_else(only)
     }
 
     /// What becomes of a table that the version does not list.
@@ -213,8 +221,8 @@ impl Decision<'_> {
             }
         }
         match &facts.state {
-            TableState::Good => (Class::Live, "found in the directory".to_owned()),
-            TableState::Unsupported(_) => (Class::Live, "found in the directory".to_owned()),
+            TableState::Good => (Class::Live, FOUND.to_owned()),
+            TableState::Unsupported(_) => (Class::Live, FOUND.to_owned()),
             TableState::Damaged(_) | TableState::Empty | TableState::Nothing | TableState::Unread(_) => {
                 let near = number <= out.version.next_file.max(self.ordinary_end());
                 let class = if near && (logged.is_some() || matches!(facts.state, TableState::Damaged(_))) {
@@ -222,7 +230,7 @@ impl Decision<'_> {
                 } else {
                     Class::Foreign
                 };
-                (class, "found in the directory".to_owned())
+                (class, FOUND.to_owned())
             }
         }
     }
@@ -248,7 +256,7 @@ impl Decision<'_> {
 }
 
 /// Fills the tables of every family, the classes of all table files, and the missing ones.
-pub fn resolve(g: &Gathered, out: &mut Resolved) {
+pub fn resolve(g: &Gathered, told: &BTreeMap<u64, String>, out: &mut Resolved) {
     let base = out.base.map(file_name::manifest).unwrap_or_default();
     let known: BTreeSet<u64> = out.version.files().map(|(_, f)| f.number).collect();
     let renames = if out.trust == Trust::Whole && known.iter().all(|n| fits(g, &out.version, *n)) {
@@ -256,7 +264,7 @@ pub fn resolve(g: &Gathered, out: &mut Resolved) {
     } else {
         swapped_names(g)
     };
-    let decision = Decision { g, renames, copies: duplicates(g), known };
+    let decision = Decision { g, renames, copies: duplicates(g), known, told };
     for (from, to) in &decision.renames {
         out.findings.push(
             Finding::new(&codes::SWAPPED_NAME, Severity::Damaged, file_name::table(*from))
@@ -352,9 +360,10 @@ fn unlisted_tables(g: &Gathered, out: &mut Resolved, decision: &Decision<'_>, by
         }
         let Some(id) = decision.family_of(number, facts, out) else {
             out.classes.insert(on_disk, Class::Orphan);
+            out.familyless.insert(on_disk);
             out.findings.push(
                 Finding::new(&codes::NO_FAMILY, Severity::Lost, facts.object.clone())
-                    .summary("no witness tells the family of this table; it is not part of the result")
+                    .summary(format!("no witness tells the family of this table; a rescue keeps it in lost/, --table-family {number}=NAME makes it part of one"))
                     .effect(facts.entries.unwrap_or(0), facts.size),
             );
             continue;
