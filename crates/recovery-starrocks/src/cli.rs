@@ -39,7 +39,8 @@ impl EngineCli for Cli {
                 .arg(snapshot_arg()),
             verb("schema", "CREATE TABLE of a table, from __meta or from the tablet headers")
                 .arg(snapshot_arg())
-                .arg(Arg::new("table").long("table").value_name("T").help("The table; all without it")),
+                .arg(Arg::new("table").long("table").value_name("T").help("The table; all without it"))
+                .arg(also_arg()),
             verb("check", "Read and verify everything of a repository, or of the snapshots named")
                 .arg(
                     Arg::new("snapshot")
@@ -48,6 +49,7 @@ impl EngineCli for Cli {
                         .action(ArgAction::Append)
                         .help("Only this snapshot"),
                 )
+                .arg(also_arg())
                 .arg(
                     Arg::new("values")
                         .long("values")
@@ -185,10 +187,59 @@ pub(crate) fn repository(args: &ArgMatches, how: &OpenOptions) -> Result<Reposit
     Repository::open(source, text(args, "repository").as_deref())
 }
 
-/// Opens REPO and loads the label of `--snapshot`.
-pub(crate) fn snapshot(args: &ArgMatches, how: &OpenOptions, cx: &Context) -> Result<(Loaded, String)> {
+/// `--also PATH`.
+pub(crate) fn also_arg() -> Arg {
+    Arg::new("also")
+        .long("also")
+        .value_name("PATH")
+        .action(ArgAction::Append)
+        .help("Another copy of the repository: its files stand in for missing and damaged ones")
+}
+
+/// A snapshot as a reading verb sees it.
+pub(crate) struct Opened {
+    /// The repository, healed by the copies of `--also`.
+    pub(crate) loaded: std::sync::Arc<Loaded>,
+    /// What `--snapshot` said.
+    pub(crate) label: String,
+    /// Files that other copies gave: name here, and where each comes from.
+    pub(crate) healed: Vec<(String, String)>,
+}
+
+/// Opens REPO and loads the label of `--snapshot`. With `--also`, the files of `table` are verified first, and what is
+/// missing or damaged is read from the other copies.
+pub(crate) fn snapshot(args: &ArgMatches, how: &OpenOptions, cx: &Context, table: Option<&str>) -> Result<Opened> {
     let label = text(args, "snapshot").ok_or_else(|| Error::Usage("no --snapshot was given".into()))?;
-    Ok((load::load_label(repository(args, how)?, &label, cx)?, label))
+    let also = many(args, "also");
+    if also.is_empty() {
+        let loaded = std::sync::Arc::new(load::load_label(repository(args, how)?, &label, cx)?);
+        return Ok(Opened { loaded, label, healed: Vec::new() });
+    }
+    let sources = sources(args, how)?;
+    let plain = label.rsplit_once('@').map_or(label.as_str(), |(l, _)| l);
+    let whole = Repository::open(open(&STARROCKS, &text(args, "repo").unwrap_or_default(), how)?, text(args, "repository").as_deref())?;
+    let known = whole.listing.snapshots.contains_key(&label);
+    let options = Options {
+        repository: text(args, "repository"),
+        snapshots: vec![if known { label.clone() } else { plain.to_owned() }],
+        tables: table.map(str::to_owned).into_iter().collect(),
+        ..Options::default()
+    };
+    let mut cx = cx.clone();
+    cx.check = if table.is_some() { Check::Full } else { Check::Structure };
+    let report = inspect::inspect(&sources, &options, &cx)?;
+    let state: std::sync::Arc<Inspection> =
+        report.state().ok_or_else(|| Error::Internal("the report carries no state".into()))?;
+    let from = |t: &crate::reader::overlay::Taken| format!("{}: {}", t.source.describe(), t.entry.name);
+    let healed = state.taken.iter().map(|(name, t)| (name.clone(), from(t))).collect();
+    Ok(Opened { loaded: std::sync::Arc::clone(&state.loaded), label, healed })
+}
+
+/// REPO, and the copies of `--also`.
+fn sources(args: &ArgMatches, how: &OpenOptions) -> Result<Sources> {
+    let place = text(args, "repo").ok_or_else(|| Error::Usage("no repository was given".into()))?;
+    let donors = many(args, "also").iter().map(|p| open(&STARROCKS, p, how)).collect::<Result<_>>()?;
+    Ok(Sources { rivals: vec![open(&STARROCKS, &place, how)?], donors })
 }
 
 fn put(out: &mut dyn Write, text: &str) -> Result<()> {
@@ -224,15 +275,13 @@ impl Run<'_> {
         snapshots: Vec<String>,
         cx: &Context,
     ) -> Result<(recovery_core::Report, std::sync::Arc<Inspection>)> {
-        let place = text(self.args, "repo").ok_or_else(|| Error::Usage("no repository was given".into()))?;
-        let source = open(&STARROCKS, &place, self.open)?;
         let options = Options {
             repository: text(self.args, "repository"),
             snapshots,
             values: flag(self.args, "values"),
             ..Options::default()
         };
-        let report = inspect::inspect(&Sources::one(source), &options, cx)?;
+        let report = inspect::inspect(&sources(self.args, self.open)?, &options, cx)?;
         let state = report.state().ok_or_else(|| Error::Internal("the report carries no state".into()))?;
         Ok((report, state))
     }
@@ -351,7 +400,7 @@ impl Run<'_> {
     }
 
     fn schema(&self, out: &mut dyn Write) -> Result<Exit> {
-        let (loaded, label) = snapshot(self.args, self.open, self.cx)?;
+        let Opened { loaded, label, .. } = snapshot(self.args, self.open, self.cx, None)?;
         let (_, info) = loaded.find(&label)?;
         let wanted = text(self.args, "table");
         let mut any = false;

@@ -29,6 +29,8 @@ recovery_core::codes! {
         "The server expects exactly one file and fails with \"Expected one file ... get: 2\". The one that is whole and holds all tables of `__info` is used; `rescue` keeps only that one.";
     META_DISAGREES = "SRS-0023", "__info and __meta disagree",
         "A table, index or tablet of the job description is not in the table definitions, or the other way round. RESTORE of that table fails or restores something else than was backed up.";
+    META_UNREAD = "SRS-0024", "a table definition that is not read to its end",
+        "`__meta` in its old binary form has no lengths, and this table's type or partitioning has no known form there. Its name, columns and id are known, its partitions and properties are not; the other tables are not concerned. Its rows are read by the tablet headers; RESTORE uses the file as it is.";
     STRAY_PART = "SRS-0030", "an unfinished upload",
         "A name ending in `.part`: what a failed attempt left. Where the finished file stands beside it the data is complete, but the back end sees two files for one name and takes whichever is listed first. `rescue` leaves it out.";
     SAME_BASE = "SRS-0031", "two files with one base name",
@@ -87,6 +89,10 @@ recovery_core::codes! {
         "The rowset's segments are encrypted with keys that are not in the repository. MD5 is checked, the content is not.";
     OTHER_OBJECTS = "SRS-0062", "objects that are not checked",
         "Views, functions and catalogs stand in `__meta` and have no files of their own.";
+    HEALED = "SRS-0064", "a file that another copy of the repository has whole",
+        "It is missing or damaged here, and one of the other copies given (--also, or a further path) holds it with the content its name promises. `rescue` takes it from there; stock RESTORE from this copy still fails on it.";
+    ONLY_ELSEWHERE = "SRS-0065", "a file of a snapshot that only another copy has",
+        "The whole snapshot is not in this copy: it was deleted here, or the other copy is of another age. `rescue` takes it over. Name snapshots to be taken, or leave the other copy out, if that is not what is wanted.";
     NOT_PROVEN = "SRS-0070", "format-not-proven",
         "Some of what this report rests on was read from the engine's source and has not been confirmed on files a real server wrote: `__meta`, the primary-key `meta`, delta column groups.";
 }

@@ -40,6 +40,7 @@ pub fn plan(sources: &Sources, report: &Report, options: &Value, cx: &Context) -
     plan.exit = report.exit;
     let mut maker = Maker {
         inspection: &inspection,
+        sources,
         cx,
         plan: &mut plan,
         left: 0,
@@ -84,6 +85,7 @@ fn next(inspection: &Inspection, kept: &[String]) -> Vec<String> {
 
 struct Maker<'a> {
     inspection: &'a Inspection,
+    sources: &'a Sources,
     cx: &'a Context,
     plan: &'a mut Plan,
     left: u64,
@@ -133,8 +135,15 @@ impl Maker<'_> {
         self.under(below.unwrap_or(name))
     }
 
+    /// Takes a file: by link where it lies in a local directory, else by copying it from its store.
     fn link(&mut self, object: &str, to: String, size: u64) {
-        self.plan.steps.push(Step::Link { source: 0, object: object.to_owned(), to, size });
+        let (source, object) = self.inspection.place(object);
+        let local = self.sources.get(source).is_some_and(|s| s.root().is_some());
+        self.plan.steps.push(if local {
+            Step::Link { source, object, to, size }
+        } else {
+            Step::Copy { source, object, to, size, range: None, mode: None, last: false }
+        });
     }
 
     fn write(&mut self, to: String, what: &str, bytes: &[u8], last: bool) {
@@ -312,7 +321,7 @@ impl Maker<'_> {
         let manifest =
             self.inspection.loaded.snapshots.iter().find_map(|s| s.tablets.get(&tablet.path)?.manifest.clone());
         if let (Some(entry), Some(names)) = (&dir.manifest, manifest) {
-            self.more.push((0, entry.name.clone()));
+            self.more.push(self.inspection.place(&entry.name));
             let bytes = crate::format::snapshot_manifest::encode(&tablet.manifest(&names));
             self.write(format!("{to}/{}", names::MANIFEST), "manifest", &bytes, false);
         }
@@ -470,7 +479,7 @@ impl Maker<'_> {
         let bytes = read_small(self.inspection.loaded.repository.source.as_ref(), &file.entry, self.cx)?;
         let frame = Frame::split(&bytes).map_err(|e| Error::Damaged(format!("{}: {e}", file.entry.name)))?;
         let sealed = Frame::seal(frame.body);
-        self.more.push((0, file.entry.name.clone()));
+        self.more.push(self.inspection.place(&file.entry.name));
         self.write(format!("{dir}/{}.{}", file.base, hex(&md5_of(&sealed))), "header", &sealed, false);
         Ok(())
     }
@@ -481,9 +490,10 @@ impl Maker<'_> {
             let checked = snapshot.checked.iter().find(|c| c.name == file.entry.name);
             if let Some(sum) = checked.and_then(|c| c.md5) {
                 let to = format!("{place}/{}{}.{}", names::INFO, loaded.timestamp, hex(&sum));
+                let (source, object) = self.inspection.place(&file.entry.name);
                 self.plan.steps.push(Step::Copy {
-                    source: 0,
-                    object: file.entry.name.clone(),
+                    source,
+                    object,
                     to,
                     size: file.entry.size,
                     range: None,
@@ -500,7 +510,7 @@ impl Maker<'_> {
 }
 
 /// The directories of a description's tablets.
-fn tablet_paths(snapshot: &LoadedSnapshot, info: &Info) -> BTreeSet<TabletPath> {
+pub(crate) fn tablet_paths(snapshot: &LoadedSnapshot, info: &Info) -> BTreeSet<TabletPath> {
     let mut out = BTreeSet::new();
     for table in &info.tables {
         for physical in table.partitions.iter().flat_map(|p| &p.physical) {

@@ -9,7 +9,7 @@ use recovery_core::names::terminal;
 use recovery_core::{Context, DirTarget, Error, Reading, Result};
 use serde_json::json;
 
-use super::{flag, many, snapshot, snapshot_arg, text, verb};
+use super::{Opened, also_arg, flag, many, snapshot, snapshot_arg, text, verb};
 use crate::export::{self, Format, Request, Table, Writer, losses_json};
 use crate::reader::expr::Expr;
 use crate::reader::table::{Losses, Selection};
@@ -17,6 +17,7 @@ use crate::reader::table::{Losses, Selection};
 fn rows(name: &'static str, about: &'static str) -> Command {
     verb(name, about)
         .arg(snapshot_arg())
+        .arg(also_arg())
         .arg(Arg::new("table").long("table").value_name("T").required(true).help("The table"))
         .arg(
             Arg::new("partition")
@@ -115,6 +116,32 @@ struct Job {
     table: Table,
     selection: Selection,
     cx: Context,
+    /// Files of other copies that are read in place of damaged ones.
+    healed: Vec<(String, String)>,
+}
+
+impl Job {
+    fn exit(&self, losses: &Losses) -> Exit {
+        let healed = !self.healed.is_empty()
+            || !losses.mended.is_empty()
+            || losses.rows.iter().any(|l| l.healed_by.is_some());
+        match (losses.is_empty(), healed) {
+            (true, false) => Exit::OK,
+            (true, true) => Exit(3),
+            (false, _) => Exit(4),
+        }
+    }
+
+    fn healed_json(&self) -> serde_json::Value {
+        self.healed.iter().map(|(file, from)| json!({"file": file, "from": from})).collect()
+    }
+
+    fn put_healed(&self, out: &mut dyn Write) -> Result<()> {
+        for (file, from) in &self.healed {
+            put(out, &format!("{}: read from {}", terminal(file), terminal(from)))?;
+        }
+        Ok(())
+    }
 }
 
 fn job(args: &ArgMatches, how: &OpenOptions, cx: &Context, no_columns: bool) -> Result<Job> {
@@ -122,8 +149,9 @@ fn job(args: &ArgMatches, how: &OpenOptions, cx: &Context, no_columns: bool) -> 
     if flag(args, "salvage") {
         cx.reading = Reading::Salvage;
     }
-    let (loaded, label) = snapshot(args, how, &cx)?;
     let name = text(args, "table").unwrap_or_default();
+    let Opened { loaded, label, healed } = snapshot(args, how, &cx, Some(&name))?;
+    let healed = healed.into_iter().filter(|h| of_table(&loaded, &label, &name, &h.0)).collect();
     let table = export::table(&loaded, &label, &name, &many(args, "partition"))?;
     let mut selection = Selection::of(&table.schema, &many(args, "columns"))?;
     if no_columns {
@@ -134,7 +162,7 @@ fn job(args: &ArgMatches, how: &OpenOptions, cx: &Context, no_columns: bool) -> 
         filter.bind(&table.schema)?;
     }
     selection.keep_lost = flag(args, "keep-lost");
-    Ok(Job { table, selection, cx })
+    Ok(Job { table, selection, cx, healed })
 }
 
 /// Runs one of the verbs; `None` when it is another's.
@@ -158,13 +186,11 @@ fn put(out: &mut dyn Write, line: &str) -> Result<()> {
     writeln!(out, "{line}").map_err(|e| Error::write("standard output", "write", e))
 }
 
-fn exit(losses: &Losses) -> Exit {
-    let healed = !losses.mended.is_empty() || losses.rows.iter().any(|l| l.healed_by.is_some());
-    match (losses.is_empty(), healed) {
-        (true, false) => Exit::OK,
-        (true, true) => Exit(3),
-        (false, _) => Exit(4),
-    }
+/// Whether a file is a table's, or one that all tables of the snapshot need.
+fn of_table(loaded: &crate::reader::load::Loaded, label: &str, table: &str, file: &str) -> bool {
+    let id = loaded.find(label).ok().and_then(|(_, i)| i.info.tables.iter().find(|t| t.name == table).map(|t| t.id));
+    let part = file.split('/').find(|p| p.starts_with("__tbl_"));
+    part.is_none_or(|p| id.is_some_and(|id| p == format!("__tbl_{id}")))
 }
 
 fn decoded(args: &ArgMatches) -> bool {
@@ -184,10 +210,10 @@ fn to_files(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Cont
     let target = DirTarget::new(dir)?;
     let done = export::export(&job.table, &request, &target, &job.cx)?;
     let rows = done.rows.values().fold(0u64, |a, b| a.saturating_add(*b));
-    let exit = exit(&done.losses);
+    let exit = job.exit(&done.losses);
     if flag(args, "json") {
         let files: Vec<&str> = done.receipt.files.iter().map(|f| f.path.as_str()).collect();
-        put(out, &json!({"exit": exit.0, "table": job.table.name, "rows": rows, "files": files, "losses": losses_json(&done.losses)}).to_string())?;
+        put(out, &json!({"exit": exit.0, "table": job.table.name, "rows": rows, "files": files, "losses": losses_json(&done.losses), "healed": job.healed_json()}).to_string())?;
         return Ok(exit);
     }
     let files = done.receipt.files.len();
@@ -198,6 +224,7 @@ fn to_files(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Cont
     for line in losses_json(&done.losses) {
         put(out, &terminal(&line.to_string()))?;
     }
+    job.put_healed(out)?;
     Ok(exit)
 }
 
@@ -255,12 +282,8 @@ fn to_stream(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Con
         export::add(&mut losses, reader.losses());
     }
     out.flush().map_err(|e| Error::write("standard output", "write", e))?;
-    report(&losses)
-}
-
-/// A stream of rows has no place for a report: what was lost is counted in the exit code and named by `export`.
-fn report(losses: &Losses) -> Result<Exit> {
-    Ok(exit(losses))
+    // A stream of rows has no place for a report: what was lost is counted in the exit code and named by `export`.
+    Ok(job.exit(&losses))
 }
 
 fn count(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
@@ -275,17 +298,17 @@ fn count(args: &ArgMatches, how: &OpenOptions, out: &mut dyn Write, cx: &Context
         }
         export::add(&mut losses, reader.losses());
     }
-    let exit = exit(&losses);
+    let exit = job.exit(&losses);
     if flag(args, "json") {
-        put(
-            out,
-            &json!({"exit": exit.0, "table": job.table.name, "rows": rows, "losses": losses_json(&losses)}).to_string(),
-        )?;
+        let line = json!({"exit": exit.0, "table": job.table.name, "rows": rows, "losses": losses_json(&losses),
+            "healed": job.healed_json()});
+        put(out, &line.to_string())?;
     } else {
         put(out, &rows.to_string())?;
         for line in losses_json(&losses) {
             put(out, &terminal(&line.to_string()))?;
         }
+        job.put_healed(out)?;
     }
     Ok(exit)
 }

@@ -31,6 +31,13 @@ impl<'a> Reader<'a> {
         self.cursor.remaining()
     }
 
+    /// The same reader `n` bytes on.
+    pub(crate) fn skipped(&self, n: usize) -> Option<Self> {
+        let mut cursor = self.cursor;
+        cursor.skip(n, "skipped").ok()?;
+        Some(Self { cursor })
+    }
+
     pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, FormatError> {
         let at = self.offset();
         match self.cursor.u8(field)? {

@@ -4,12 +4,13 @@
 //!
 //! ```text
 //! file      := i32 tables, Table*
-//! Table     := T type, MO, i64 id, T name, i32 columns, J*, T comment, i64 created, [OlapTable]
+//! Table     := T type, MO, i64 id, T name, i32 columns, J*, T comment, i64 created, [OlapTable | View]
+//! View      := T original text, T text with full names
 //! OlapTable := T state, i32 indexes, (T name, i64 id, J)*, T keys, T partition type, PartInfo, T dist type, Dist,
 //!              i32 partitions, Partition*, bool bloom [i32, T*, f64], bool colocate [T], i64 base index,
 //!              bool indexes [J], bool properties [J], J temp partitions
 //! PartInfo  := T type, i32, (i64 partition, bool default [else T medium, i64 cooldown], i16 replicas, bool in memory)*,
-//!              for RANGE: i32, J*, i32, (i64, Range)*, i32, (i64, Range)*
+//!              for RANGE: i32, J*, i32, (i64, Range)*, i32, (i64, Range)*; for LIST: J with columns and values
 //! Range     := bool [bool closed, Key], bool [bool closed, Key]        Key := i32, (T type, bool max [else literal])*
 //! Dist      := T type, for HASH: i32, J*; i32 buckets
 //! Partition := MO, i64 id, T name, T state, Index, i32, Index*, i32, Index*, i64 visible version, i64 visible time,
@@ -21,15 +22,26 @@
 //! ```
 //! The result of decoding is the tree that the JSON form has (see [`super::meta_json`]), so that everything behind it
 //! deals with one shape. No checksum but the MD5 in the name covers the file. Sources: `backup/BackupMeta.java`,
-//! `catalog/{Table,OlapTable,Partition,MaterializedIndex,Tablet,Replica,RangePartitionInfo}.java` (`write`, `read`),
-//! `analysis/DateLiteral.java` (packed dates).
+//! `catalog/{Table,OlapTable,View,Partition,MaterializedIndex,Tablet,Replica,RangePartitionInfo,ListPartitionInfo}.java`
+//! (`write`, `read`).
+//!
+//! A table of another type, or with a partitioning that has no known form, cannot be passed over by its length: it has
+//! none. Its head is kept (name, id, columns) with the reason under [`UNREAD`], and reading goes on where the next
+//! table's head is found.
 
 use serde_json::{Map, Value, json};
 
 use super::FormatError;
 use super::java::{Reader, Writer};
 
+mod range;
+
+pub use range::{Bound, Literal, Range, date_text};
+
 type R<T> = Result<T, FormatError>;
+
+/// Key of a table in the tree that was read in part; the text says why.
+pub const UNREAD: &str = "recover:unread";
 
 /// "Never" of `DataProperty`: 9999-12-31 15:59:59 UTC.
 const MAX_COOLDOWN: i64 = 253_402_271_999_000;
@@ -54,10 +66,18 @@ pub fn sniff(bytes: &[u8]) -> bool {
 pub fn decode(bytes: &[u8]) -> R<Value> {
     let mut r = Reader::new(bytes, 0);
     let mut tables = Map::new();
-    for _ in 0..r.count("tables", 32)? {
-        let table = read_table(&mut r)?;
+    let count = r.count("tables", 32)?;
+    for left in (0..count).rev() {
+        let mut table = Map::new();
+        if let Err(why) = read_table(&mut r, &mut table) {
+            // Only what is not known here is passed over; what is damaged is an error.
+            if !table.contains_key(UNREAD) {
+                return Err(why);
+            }
+            r = next_table(&r, left).ok_or(why)?;
+        }
         let name = table.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        tables.insert(name, table);
+        tables.insert(name, Value::Object(table));
     }
     if r.remaining() > 0 {
         return Err(FormatError::new("__meta", r.offset(), format!("{} bytes behind the last table", r.remaining())));
@@ -75,25 +95,64 @@ fn columns(r: &mut Reader<'_>) -> R<Value> {
     (0..r.count("columns", 6)?).map(|_| r.json("column")).collect::<R<Vec<_>>>().map(Value::Array)
 }
 
-fn read_table(r: &mut Reader<'_>) -> R<Value> {
-    let at = r.offset();
-    let mut t = Map::new();
-    let kind = r.text("table type")?;
-    if kind != "OLAP" {
-        return Err(FormatError::new(
-            "table type",
-            at,
-            format!("no binary form is known for a table of type {kind:?}"),
-        ));
+/// Where the next table begins, of `left` that must follow; the end of the file where none must.
+fn next_table<'a>(r: &Reader<'a>, left: usize) -> Option<Reader<'a>> {
+    if left == 0 {
+        return r.skipped(r.remaining());
     }
-    t.insert("clazz".into(), json!("OlapTable"));
+    (0..r.remaining()).find_map(|n| {
+        let at = r.skipped(n)?;
+        let mut table = Map::new();
+        read_head(&mut at.clone(), &mut table).ok()?;
+        let columns = table.get("fullSchema").and_then(Value::as_array).is_some_and(|c| !c.is_empty());
+        columns.then_some(at)
+    })
+}
+
+/// What every table begins with. Gives its type.
+fn read_head<'a>(r: &mut Reader<'a>, t: &mut Map<String, Value>) -> R<&'a str> {
+    let at = r.offset();
+    let kind = r.text("table type")?;
+    let clazz = match kind {
+        "OLAP" => "OlapTable",
+        "VIEW" => "View",
+        "MATERIALIZED_VIEW" => "MaterializedView",
+        "MYSQL" | "ODBC" | "BROKER" | "ELASTICSEARCH" | "HIVE" | "ICEBERG" | "HUDI" | "JDBC" | "SCHEMA"
+        | "INLINE_VIEW" | "LAKE" => "Table",
+        other => return Err(FormatError::new("table type", at, format!("{other:?} is not known"))),
+    };
+    t.insert("clazz".into(), json!(clazz));
     t.insert("type".into(), json!(kind));
-    persistent(r, &mut t)?;
+    persistent(r, t)?;
     t.insert("id".into(), json!(r.i64("table id")?));
-    t.insert("name".into(), json!(r.text("table name")?));
+    let name = r.text("table name")?;
+    if name.is_empty() {
+        return Err(FormatError::new("table name", at, "no name"));
+    }
+    t.insert("name".into(), json!(name));
     t.insert("fullSchema".into(), columns(r)?);
     t.insert("comment".into(), json!(r.text("comment")?));
     t.insert("createTime".into(), json!(r.i64("create time")?));
+    Ok(kind)
+}
+
+/// Notes that the rest of a table has no known form.
+fn unread(t: &mut Map<String, Value>, field: &'static str, at: u64, why: String) -> FormatError {
+    t.insert(UNREAD.into(), json!(why));
+    FormatError::new(field, at, why)
+}
+
+fn read_table(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
+    let at = r.offset();
+    match read_head(r, t)? {
+        "OLAP" => {}
+        "VIEW" => {
+            t.insert("o".into(), json!(r.text("view's text")?));
+            t.insert("i".into(), json!(r.text("view's text with full names")?));
+            return Ok(());
+        }
+        kind => return Err(unread(t, "table type", at, format!("no binary form is known for a table of type {kind:?}"))),
+    }
     t.insert("state".into(), json!(r.text("table state")?));
     let (mut ids, mut metas) = (Map::new(), Map::new());
     for _ in 0..r.count("indexes", 16)? {
@@ -105,8 +164,14 @@ fn read_table(r: &mut Reader<'_>) -> R<Value> {
     t.insert("indexIdToMeta".into(), Value::Object(metas));
     t.insert("indexNameToId".into(), Value::Object(ids));
     t.insert("keysType".into(), json!(r.text("keys type")?));
-    let partition_type = r.text("partition type")?;
-    t.insert("partitionInfo".into(), read_partition_info(r, partition_type)?);
+    let at = r.offset();
+    let kind = r.text("partition type")?;
+    if partitioning(kind).is_none() {
+        let known = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        let why = format!("no binary form is known for partitions of type {kind:?}");
+        return Err(if known { unread(t, "partition type", at, why) } else { FormatError::new("partition type", at, why) });
+    }
+    t.insert("partitionInfo".into(), read_partition_info(r, kind)?);
     let distribution = r.text("distribution type")?;
     t.insert("defaultDistributionInfo".into(), read_distribution(r, distribution)?);
     let mut partitions = Map::new();
@@ -116,8 +181,17 @@ fn read_table(r: &mut Reader<'_>) -> R<Value> {
         partitions.insert(id.to_string(), partition);
     }
     t.insert("idToPartition".into(), Value::Object(partitions));
-    read_tail(r, &mut t)?;
-    Ok(Value::Object(t))
+    read_tail(r, t)
+}
+
+/// The class of a kind of partitioning that has a known form.
+fn partitioning(kind: &str) -> Option<&'static str> {
+    match kind {
+        "RANGE" => Some("RangePartitionInfo"),
+        "LIST" => Some("ListPartitionInfo"),
+        "UNPARTITIONED" => Some("SinglePartitionInfo"),
+        _ => None,
+    }
 }
 
 fn read_tail(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
@@ -141,17 +215,8 @@ fn read_tail(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
 }
 
 fn read_partition_info(r: &mut Reader<'_>, kind: &str) -> R<Value> {
-    let clazz = match kind {
-        "RANGE" => "RangePartitionInfo",
-        "UNPARTITIONED" => "SinglePartitionInfo",
-        other => {
-            return Err(FormatError::new(
-                "partition type",
-                r.offset(),
-                format!("no binary form is known for {other:?}"),
-            ));
-        }
-    };
+    let clazz = partitioning(kind)
+        .ok_or_else(|| FormatError::new("partition type", r.offset(), format!("no binary form is known for {kind:?}")))?;
     let mut info = Map::new();
     info.insert("clazz".into(), json!(clazz));
     info.insert("type".into(), json!(r.text("partition info type")?));
@@ -181,8 +246,19 @@ fn read_partition_info(r: &mut Reader<'_>, kind: &str) -> R<Value> {
             info.insert(key.into(), Value::Object(ranges));
         }
     }
+    if kind == "LIST" {
+        let own = r.json("list partitions")?;
+        for key in LIST_KEYS {
+            if let Some(value) = own.get(key) {
+                info.insert(key.into(), value.clone());
+            }
+        }
+    }
     Ok(Value::Object(info))
 }
+
+/// What stands in the JSON of list partitions, in the order of the class.
+const LIST_KEYS: [&str; 4] = ["partitionColumns", "idToMultiValues", "idToValues", "isMultiColumnPartition"];
 
 /// Java's byte array as gson writes it.
 fn signed_bytes(bytes: &[u8]) -> Value {
@@ -334,7 +410,7 @@ fn write_columns(w: &mut Writer, list: Option<&Value>) -> R<()> {
 
 fn write_table(w: &mut Writer, t: &Value) -> R<()> {
     let kind = text(t, "type")?;
-    if kind != "OLAP" {
+    if (kind != "OLAP" && kind != "VIEW") || t.get(UNREAD).is_some() {
         return Err(FormatError::new("table type", 0, format!("no binary form is known for a table of type {kind:?}")));
     }
     w.text(kind)?;
@@ -344,6 +420,10 @@ fn write_table(w: &mut Writer, t: &Value) -> R<()> {
     write_columns(w, t.get("fullSchema"))?;
     w.text(t.get("comment").and_then(Value::as_str).unwrap_or(""))?;
     w.i64(long(t, "createTime"));
+    if kind == "VIEW" {
+        w.text(t.get("o").and_then(Value::as_str).unwrap_or(""))?;
+        return w.text(t.get("i").and_then(Value::as_str).unwrap_or(""));
+    }
     w.text(t.get("state").and_then(Value::as_str).unwrap_or("NORMAL"))?;
     let ids = map(t, "indexNameToId")?;
     let metas = map(t, "indexIdToMeta")?;
@@ -385,7 +465,7 @@ fn write_tail(w: &mut Writer, t: &Value) -> R<()> {
 
 fn write_partition_info(w: &mut Writer, info: &Value) -> R<()> {
     let kind = text(info, "type")?;
-    if kind != "RANGE" && kind != "UNPARTITIONED" {
+    if partitioning(kind).is_none() {
         return Err(FormatError::new("partition type", 0, format!("no binary form is known for {kind:?}")));
     }
     w.text(kind)?;
@@ -418,6 +498,10 @@ fn write_partition_info(w: &mut Writer, info: &Value) -> R<()> {
                 Range::from_value(range).ok_or_else(|| missing(key))?.write(w)?;
             }
         }
+    }
+    if kind == "LIST" {
+        let own = LIST_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), info.get(*key)?.clone())));
+        w.json(&Value::Object(own.collect()))?;
     }
     Ok(())
 }
@@ -484,180 +568,4 @@ fn write_index(w: &mut Writer, i: &Value) -> R<()> {
     w.i64(long(i, "rollupIndexId"));
     w.i64(long(i, "rollupFinishedVersion"));
     Ok(())
-}
-
-/// A value in a partition key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Literal {
-    /// `MAXVALUE`.
-    Max,
-    /// Integers up to 64 bits and booleans.
-    Int(i64),
-    /// `yyyy-MM-dd` or `yyyy-MM-dd HH:mm:ss`, packed by the engine; the flag is 1 for a date.
-    Date {
-        /// 0 DATETIME, 1 DATE; absent in files that hold the packed number alone.
-        flag: Option<i16>,
-        /// The packed number.
-        packed: i64,
-    },
-    /// Text, and integers of 128 bits.
-    Text(String),
-}
-
-/// One bound: whether it is closed, and the key with the type name of each value.
-pub type Bound = (bool, Vec<(String, Literal)>);
-
-/// A range of partition keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Range {
-    /// Lower bound.
-    pub lower: Option<Bound>,
-    /// Upper bound.
-    pub upper: Option<Bound>,
-}
-
-impl Range {
-    /// From the byte array of the JSON form: numbers, or base64 text.
-    #[must_use]
-    pub fn from_value(value: &Value) -> Option<Self> {
-        let bytes: Vec<u8> = match value {
-            Value::Array(list) => list
-                .iter()
-                .map(|v| v.as_i64().and_then(|n| i8::try_from(n).ok()).map(i8::cast_unsigned))
-                .collect::<Option<_>>()?,
-            Value::String(text) => base64(text)?,
-            _ => return None,
-        };
-        let mut r = Reader::new(&bytes, 0);
-        let range = Self::read(&mut r).ok()?;
-        (r.remaining() == 0).then_some(range)
-    }
-
-    fn read(r: &mut Reader<'_>) -> R<Self> {
-        let lower = if r.bool("has lower bound")? { Some(read_bound(r)?) } else { None };
-        let upper = if r.bool("has upper bound")? { Some(read_bound(r)?) } else { None };
-        Ok(Self { lower, upper })
-    }
-
-    fn write(&self, w: &mut Writer) -> R<()> {
-        for bound in [&self.lower, &self.upper] {
-            w.bool(bound.is_some());
-            if let Some((closed, key)) = bound {
-                w.bool(*closed);
-                write_key(w, key)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn read_bound(r: &mut Reader<'_>) -> R<Bound> {
-    let closed = r.bool("bound is closed")?;
-    let mut key = Vec::new();
-    for _ in 0..r.count("key values", 5)? {
-        let kind = r.text("key type")?.to_owned();
-        let value = if r.bool("is max")? { Literal::Max } else { read_literal(r, &kind)? };
-        key.push((kind, value));
-    }
-    Ok((closed, key))
-}
-
-fn read_literal(r: &mut Reader<'_>, kind: &str) -> R<Literal> {
-    Ok(match kind {
-        "TINYINT" | "SMALLINT" | "INT" | "BIGINT" | "BOOLEAN" => Literal::Int(r.i64("int literal")?),
-        "DATE" | "DATETIME" => {
-            let mut ahead = r.clone();
-            // A packed date of this age never starts with two bytes 0 or 1, so the flag can be told from it.
-            match ahead.i16("date flag")? {
-                flag @ 0..=1 => {
-                    *r = ahead;
-                    Literal::Date { flag: Some(flag), packed: r.i64("date literal")? }
-                }
-                _ => Literal::Date { flag: None, packed: r.i64("date literal")? },
-            }
-        }
-        "CHAR" | "VARCHAR" | "LARGEINT" => Literal::Text(r.text("text literal")?.to_owned()),
-        other => {
-            return Err(FormatError::new("key type", r.offset(), format!("{other:?} cannot be a partition key")));
-        }
-    })
-}
-
-fn write_key(w: &mut Writer, key: &[(String, Literal)]) -> R<()> {
-    w.count(key.len())?;
-    for (kind, value) in key {
-        w.text(kind)?;
-        w.bool(*value == Literal::Max);
-        match value {
-            Literal::Max => {}
-            Literal::Int(v) => w.i64(*v),
-            Literal::Date { flag, packed } => {
-                if let Some(flag) = flag {
-                    w.i16(*flag);
-                }
-                w.i64(*packed);
-            }
-            Literal::Text(t) => w.text(t)?,
-        }
-    }
-    Ok(())
-}
-
-/// Text of a packed date: `((year * 13 + month) << 5 | day) << 17 | time`, shifted left by 24.
-#[must_use]
-pub fn date_text(packed: i64, date_only: bool) -> String {
-    let ymdhms = packed >> 24;
-    let (ymd, hms) = (ymdhms >> 17, ymdhms & 0x1ffff);
-    let (day, ym) = (ymd & 31, ymd >> 5);
-    let (year, month) = (ym / 13, ym % 13);
-    if date_only {
-        return format!("{year:04}-{month:02}-{day:02}");
-    }
-    let (hour, minute, second) = (hms >> 12, (hms >> 6) & 63, hms & 63);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let (mut bits, mut have) = (0u32, 0u32);
-    for c in text.bytes().filter(|c| *c != b'=' && *c != b'\n') {
-        let v = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(v);
-        have += 6;
-        if have >= 8 {
-            have -= 8;
-            out.push(u8::try_from((bits >> have) & 0xff).ok()?);
-            bits &= (1 << have) - 1;
-        }
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        let key = |v| vec![("DATE".to_owned(), v)];
-        let packed = ((((2021i64 * 13 + 12) << 5) | 8) << 17) << 24;
-        let range = Range {
-            lower: Some((true, key(Literal::Date { flag: Some(1), packed }))),
-            upper: Some((false, key(Literal::Max))),
-        };
-        let mut w = Writer::default();
-        range.write(&mut w).unwrap();
-        let bytes = w.finish();
-        assert_eq!(Range::from_value(&signed_bytes(&bytes)).unwrap(), range);
-        assert_eq!(date_text(packed, true), "2021-12-08");
-        assert_eq!(base64("AAH/").unwrap(), [0, 1, 255]);
-    }
 }

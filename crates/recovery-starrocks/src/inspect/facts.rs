@@ -1,6 +1,6 @@
 //! What the report says: facts, what stock RESTORE would do, what to type next.
 
-use recovery_core::{IfStarted, ReportBuilder, names::shell};
+use recovery_core::{IfStarted, ReportBuilder, Sources, names::shell};
 use serde_json::{Value, json};
 
 use crate::model::schema::KeysType;
@@ -10,19 +10,25 @@ use super::{Inspection, SnapshotVerdict, TableVerdict};
 /// Damaged tablets of a table that stand in the facts.
 const SHOWN: usize = 100;
 
-pub(super) fn fill(inspection: &Inspection, report: &mut ReportBuilder) {
+pub(super) fn fill(inspection: &Inspection, sources: &Sources, report: &mut ReportBuilder) {
     report.facts(facts(inspection));
-    for snapshot in &inspection.snapshots {
+    for snapshot in inspection.stock() {
         for action in restore(snapshot) {
             report.if_started(action);
         }
     }
-    next(inspection, report);
+    next(inspection, sources, report);
+}
+
+/// Whether stock RESTORE restores a table of the copy as it lies, without the files of other copies.
+fn as_it_lies(inspection: &Inspection, s: &SnapshotVerdict, t: &TableVerdict) -> bool {
+    let own = inspection.stock().iter().find(|o| o.label == s.label && o.timestamp == s.timestamp);
+    own.and_then(|o| Some((o, o.tables.iter().find(|x| x.name == t.name)?))).is_some_and(|(o, x)| o.restorable(x))
 }
 
 pub(crate) fn facts(inspection: &Inspection) -> Value {
     let loaded = &inspection.loaded;
-    let snapshots: Vec<Value> = inspection.snapshots.iter().map(snapshot_facts).collect();
+    let snapshots: Vec<Value> = inspection.snapshots.iter().map(|s| snapshot_facts(inspection, s)).collect();
     json!({
         "repository": {
             "name": loaded.name(),
@@ -33,8 +39,9 @@ pub(crate) fn facts(inspection: &Inspection) -> Value {
     })
 }
 
-fn snapshot_facts(s: &SnapshotVerdict) -> Value {
-    let tables: Vec<Value> = s.tables.iter().map(|t| table_facts(s, t)).collect();
+fn snapshot_facts(inspection: &Inspection, s: &SnapshotVerdict) -> Value {
+    let tables: Vec<Value> =
+        s.tables.iter().map(|t| table_facts(t, as_it_lies(inspection, s, t))).collect();
     json!({
         "label": s.label,
         "timestamp": s.timestamp,
@@ -46,7 +53,7 @@ fn snapshot_facts(s: &SnapshotVerdict) -> Value {
     })
 }
 
-fn table_facts(s: &SnapshotVerdict, t: &TableVerdict) -> Value {
+fn table_facts(t: &TableVerdict, restorable: bool) -> Value {
     let mut facts = json!({
         "name": t.name,
         "keys_type": t.keys.map(crate::model::schema::KeysType::name),
@@ -55,7 +62,7 @@ fn table_facts(s: &SnapshotVerdict, t: &TableVerdict) -> Value {
         "rows": t.rows,
         "rows_exact": t.rows_exact,
         "bytes": t.bytes,
-        "restorable": s.restorable(t),
+        "restorable": restorable,
         "after_rescue": after_rescue(t),
     });
     if let (Some(map), false) = (facts.as_object_mut(), t.damaged.is_empty()) {
@@ -101,23 +108,27 @@ fn restore(s: &SnapshotVerdict) -> Vec<IfStarted> {
         .collect()
 }
 
-fn next(inspection: &Inspection, report: &mut ReportBuilder) {
-    let place = inspection.loaded.repository.source.describe();
-    let place = shell(&place).into_owned();
-    let broken =
-        inspection.snapshots.iter().any(|s| !s.problems.is_empty() || s.tables.iter().any(|t| !t.damaged.is_empty()));
-    if broken {
-        report.next(format!("recover rescue {place} --into NEWDIR"));
+fn next(inspection: &Inspection, sources: &Sources, report: &mut ReportBuilder) {
+    let place = shell(&inspection.loaded.repository.source.describe()).into_owned();
+    let all = sources.all().map(|(number, s)| (number, shell(&s.describe()).into_owned()));
+    // The chosen copy first; every other one may heal it.
+    let also: Vec<String> =
+        all.filter(|(n, _)| *n != inspection.number).map(|(_, other)| format!(" --also {other}")).collect();
+    let also = also.concat();
+    let broken = |s: &SnapshotVerdict| !s.problems.is_empty() || s.tables.iter().any(|t| !t.damaged.is_empty());
+    if inspection.stock().iter().any(broken) || !inspection.taken.is_empty() {
+        report.next(format!("recover rescue {place}{also} --into NEWDIR"));
     }
     for s in &inspection.snapshots {
         let label = shell(&s.label).into_owned();
-        if s.problems.is_empty() && s.tables.iter().all(|t| t.damaged.is_empty()) {
+        let own = inspection.stock().iter().find(|o| o.label == s.label && o.timestamp == s.timestamp);
+        if own.is_some_and(|o| !broken(o)) {
             report.next(format!("recover starrocks restore-sql {place} --snapshot {label}"));
         }
         for t in s.tables.iter().filter(|t| !t.damaged.is_empty()) {
             let table = shell(&t.name).into_owned();
             report.next(format!(
-                "recover starrocks export {place} --snapshot {label} --table {table} --salvage --format parquet --out DIR"
+                "recover starrocks export {place}{also} --snapshot {label} --table {table} --salvage --format parquet --out DIR"
             ));
         }
     }

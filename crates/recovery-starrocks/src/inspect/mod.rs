@@ -19,15 +19,18 @@ pub mod pages;
 mod snapshots;
 mod state;
 mod tablets;
+mod heal;
+mod rivals;
 #[cfg(feature = "arrow")]
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
 use recovery_core::{
-    Check, Class, Context, Coverage, Entry, Error, Finding, Report, ReportBuilder, Result, Severity, Sources, parallel,
+    Check, Class, Context, Coverage, Entry, Error, Finding, Report, ReportBuilder, Result, Severity, Source, Sources,
+    parallel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +39,10 @@ use crate::format::names::{TabletFile, TabletPath};
 use crate::model::repository::Named;
 use crate::model::schema::TabletSchema;
 use crate::reader::load::{self, Loaded};
+use crate::reader::overlay::Taken;
 use crate::reader::repository::Repository;
 use files::{FileState, Job};
+use heal::Donor;
 
 pub use snapshots::{SnapshotVerdict, TableVerdict};
 pub use tablets::TabletVerdict;
@@ -54,6 +59,8 @@ pub struct Options {
     pub values: bool,
     /// Distribution columns of tables whose definition is lost.
     pub distribution: BTreeMap<String, Vec<String>>,
+    /// Read only the files of these tables; everything else is looked at by name.
+    pub tables: Vec<String>,
 }
 
 /// What became of a file.
@@ -72,7 +79,9 @@ pub enum Fate {
 /// The typed result, carried in the report for `plan`.
 #[derive(Debug)]
 pub struct Inspection {
-    /// The model.
+    /// Number of the copy it is of; the best of several.
+    pub number: u16,
+    /// The model, healed by other copies where there are any.
     pub loaded: Arc<Loaded>,
     /// Options it was made with.
     pub options: Options,
@@ -84,65 +93,168 @@ pub struct Inspection {
     pub tablets: BTreeMap<(String, TabletPath), TabletVerdict>,
     /// Snapshots, one for every timestamp.
     pub snapshots: Vec<SnapshotVerdict>,
+    /// Files of other copies that stand in for lost ones, by the name they have here.
+    pub taken: BTreeMap<String, Taken>,
+    /// Files of this copy that others stand in for, with their lengths.
+    pub replaced: BTreeMap<String, u64>,
+    /// Verdicts without the files of other copies, where some are used: what stock RESTORE sees.
+    pub as_it_lies: Option<Vec<SnapshotVerdict>>,
+    /// Whether everything was read.
+    pub complete: bool,
 }
 
-/// Looks at a repository.
+impl Inspection {
+    /// The source that holds a file, and its name there.
+    #[must_use]
+    pub fn place(&self, name: &str) -> (u16, String) {
+        self.taken.get(name).map_or_else(|| (self.number, name.to_owned()), |t| (t.number, t.entry.name.clone()))
+    }
+
+    /// What stock RESTORE would make of the copy as it lies.
+    #[must_use]
+    pub fn stock(&self) -> &[SnapshotVerdict] {
+        self.as_it_lies.as_deref().unwrap_or(&self.snapshots)
+    }
+
+    /// Adds a file under the name it has in the source that holds it.
+    fn object(&self, report: &mut ReportBuilder, name: &str, class: &str, coverage: Coverage) {
+        let (number, name) = self.place(name);
+        report.object(number, name, class, coverage);
+    }
+}
+
+/// Looks at a repository. Of several copies the best is taken; the others, and donors, give what it lost.
 ///
 /// # Errors
 ///
 /// When there is none, or for reasons to stop.
 pub fn inspect(sources: &Sources, options: &Options, cx: &Context) -> Result<Report> {
     let mut report = ReportBuilder::new("starrocks", sources, cx.limits.findings);
-    let mut rivals = sources.rivals.iter();
-    let Some(source) = rivals.next() else { return Err(Error::Usage("no repository was given".into())) };
-    if rivals.next().is_some() {
-        return Err(Error::unsupported("several copies of one repository at once; inspect each by itself"));
-    }
-    if !sources.donors.is_empty() {
-        return Err(Error::unsupported("donors of a StarRocks repository (--also)"));
-    }
-    let mut repository = Repository::open(Arc::clone(source), options.repository.as_deref())?;
-    if !options.snapshots.is_empty() {
-        for name in &options.snapshots {
-            if !repository.listing.snapshots.contains_key(name) {
-                return Err(Error::Usage(format!("no snapshot {name:?} in {}", source.describe())));
-            }
-        }
-        repository.listing.snapshots.retain(|label, _| options.snapshots.contains(label));
-    }
-    let loaded = Arc::new(load::load(repository, cx)?);
-    let mut inspection = Inspection {
-        loaded,
-        options: options.clone(),
-        files: BTreeMap::new(),
-        fates: BTreeMap::new(),
-        tablets: BTreeMap::new(),
-        snapshots: Vec::new(),
+    let (mut looks, best) = rivals::look(sources, options, cx)?;
+    rivals::candidates(&looks, sources, &mut report);
+    let Look { inspection: own, findings: before, complete, .. } = looks.swap_remove(best);
+    let donors = rivals::donors(looks, sources, &own, options, cx)?;
+    let Whole { inspection, findings, complete } = if donors.is_empty() {
+        Whole { inspection: own, findings: before, complete }
+    } else {
+        whole(own, before, &donors, options, cx)?
     };
-    read_files(&mut inspection, &mut report, cx)?;
-    let findings = judge(&mut inspection);
+    if !complete {
+        report.incomplete();
+    }
     report.findings(findings);
     cover(&inspection, &mut report);
-    facts::fill(&inspection, &mut report);
+    facts::fill(&inspection, sources, &mut report);
     report.state(Arc::new(inspection));
     Ok(report.finish())
 }
 
+/// One copy, looked at by itself.
+struct Look {
+    inspection: Inspection,
+    findings: Vec<Finding>,
+    complete: bool,
+}
+
+/// The chosen copy with what the others gave.
+type Whole = Look;
+
+/// The chosen copy with what others hold in place of what it lost.
+fn whole(own: Inspection, before: Vec<Finding>, donors: &[Donor], options: &Options, cx: &Context) -> Result<Whole> {
+    let found = heal::find(&own, donors, &options.snapshots, cx)?;
+    if found.taken.is_empty() {
+        let findings = before;
+        strict(&own, options)?;
+        let complete = own.complete;
+        return Ok(Look { inspection: own, findings, complete });
+    }
+    let number = own.number;
+    let overlay = found.overlay(&own.loaded.repository.source);
+    let mut known = own.files;
+    known.retain(|name, _| !found.hidden.contains(name) && !found.taken.contains_key(name));
+    known.extend(found.states.clone());
+    let mut healed = alone(number, &overlay, options, cx, known)?;
+    strict(&healed.inspection, options)?;
+    let mut findings = heal::settled(before, &healed.findings);
+    findings.extend(found.findings(number));
+    let source = &own.loaded.repository.source;
+    for name in found.hidden.iter().chain(found.taken.keys()) {
+        if let Some(entry) = source.stat(name)? {
+            healed.inspection.replaced.insert(name.clone(), entry.size);
+        }
+    }
+    healed.inspection.taken = found.taken;
+    healed.inspection.as_it_lies = Some(own.snapshots);
+    findings.extend(healed.findings.into_iter().map(|f| {
+        let (source, object) = healed.inspection.place(&f.object);
+        Finding { source, object, ..f }
+    }));
+    Ok(Look { inspection: healed.inspection, findings, complete: healed.complete })
+}
+
+/// Every snapshot asked for must be there.
+fn strict(inspection: &Inspection, options: &Options) -> Result<()> {
+    let repository = &inspection.loaded.repository;
+    for name in &options.snapshots {
+        if !repository.listing.snapshots.contains_key(name) {
+            return Err(Error::Usage(format!("no snapshot {name:?} in {}", repository.source.describe())));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at one copy. What is known of files already is not read again.
+fn alone(
+    number: u16,
+    source: &Arc<dyn Source>,
+    options: &Options,
+    cx: &Context,
+    known: BTreeMap<String, FileState>,
+) -> Result<Look> {
+    let mut repository = Repository::open(Arc::clone(source), options.repository.as_deref())?;
+    if !options.snapshots.is_empty() {
+        repository.listing.snapshots.retain(|label, _| options.snapshots.contains(label));
+    }
+    let loaded = Arc::new(load::load(repository, cx)?);
+    let mut inspection = Inspection {
+        number,
+        loaded,
+        options: options.clone(),
+        files: known,
+        fates: BTreeMap::new(),
+        tablets: BTreeMap::new(),
+        snapshots: Vec::new(),
+        taken: BTreeMap::new(),
+        replaced: BTreeMap::new(),
+        as_it_lies: None,
+        complete: true,
+    };
+    read_files(&mut inspection, cx)?;
+    let findings = judge(&mut inspection).into_iter().map(|f| f.source(number)).collect();
+    let complete = inspection.complete;
+    Ok(Look { inspection, findings, complete })
+}
+
 /// Level 3, 5 and 6.
-fn read_files(inspection: &mut Inspection, report: &mut ReportBuilder, cx: &Context) -> Result<()> {
+fn read_files(inspection: &mut Inspection, cx: &Context) -> Result<()> {
     if cx.check == Check::Structure {
-        report.incomplete();
+        inspection.complete = false;
         return Ok(());
     }
     let loaded = Arc::clone(&inspection.loaded);
     let mut jobs = jobs(&loaded, inspection.options.values);
+    if !inspection.options.tables.is_empty() {
+        let all = jobs.len();
+        let wanted = table_directories(&loaded, &inspection.options.tables);
+        jobs.retain(|job| job.file.entry.name.split('/').any(|part| wanted.contains(part)));
+        inspection.complete &= jobs.len() == all;
+    }
     if let Some((n, t)) = cx.sample {
         let all = jobs.len();
         jobs.retain(|job| in_part(&job.file.entry.name, n, t));
-        if jobs.len() < all {
-            report.incomplete();
-        }
+        inspection.complete &= jobs.len() == all;
     }
+    jobs.retain(|job| !inspection.files.contains_key(&job.file.entry.name));
     let total = jobs.iter().fold(0u64, |sum, j| sum.saturating_add(j.file.entry.size));
     cx.progress.begin("read", total);
     let done = cx.state_file.as_deref().map(state::Done::open).transpose()?;
@@ -178,6 +290,12 @@ fn read_files(inspection: &mut Inspection, report: &mut ReportBuilder, cx: &Cont
         inspection.files.insert(job.file.entry.name, state?);
     }
     Ok(())
+}
+
+/// Directory names of tables, by their names in job descriptions.
+fn table_directories(loaded: &Loaded, tables: &[String]) -> BTreeSet<String> {
+    let of = loaded.snapshots.iter().flat_map(|s| &s.infos).flat_map(|i| &i.info.tables);
+    of.filter(|t| tables.contains(&t.name)).map(|t| format!("__tbl_{}", t.id)).collect()
 }
 
 /// Whether a file belongs to part `n` of `t`, 1-based.
@@ -251,30 +369,33 @@ fn cover(inspection: &Inspection, report: &mut ReportBuilder) {
     let loaded = &inspection.loaded;
     let listing = &loaded.repository.listing;
     let whole = |e: &Entry, class| Coverage::all(e.size, class);
+    for (name, size) in &inspection.replaced {
+        report.object(inspection.number, name.clone(), "damaged", Coverage::all(*size, Class::Damaged));
+    }
     if let Some(entry) = &listing.repo_info {
         let class = if loaded.repo_info.is_some() { Class::Parsed } else { Class::Damaged };
-        report.object(0, entry.name.clone(), "repository", whole(entry, class));
+        inspection.object(report, &entry.name, "repository", whole(entry, class));
     }
     for stray in &listing.strays {
-        report.foreign(0, stray.name.clone(), "foreign", stray.size);
+        report.foreign(inspection.number, stray.name.clone(), "foreign", stray.size);
     }
     for dir in listing.snapshots.values() {
         let snapshot = loaded.snapshots.iter().find(|s| s.label == dir.label);
         for stray in &dir.strays {
-            report.foreign(0, stray.name.clone(), "foreign", stray.size);
+            report.foreign(inspection.number, stray.name.clone(), "foreign", stray.size);
         }
         let top = snapshot.map_or(&[][..], |s| s.checked.as_slice());
         for file in dir.infos.iter().chain(&dir.metas) {
             let class = inspection.fates.get(&file.entry.name);
             let bad = snapshot.is_some_and(|s| s.findings.iter().any(|f| f.object == file.entry.name));
             let class_name = if class == Some(&Fate::Debris) { "debris" } else { "definition" };
-            report.object(0, file.entry.name.clone(), class_name, small(file, top, bad));
+            inspection.object(report, &file.entry.name, class_name, small(file, top, bad));
         }
         for tablet in dir.tablets.values() {
             let loaded = snapshot.and_then(|s| s.tablets.get(&tablet.path));
             let checked = loaded.map_or(&[][..], |t| t.checked.as_slice());
             if let Some(entry) = &tablet.manifest {
-                report.object(0, entry.name.clone(), "manifest", whole(entry, Class::Parsed));
+                inspection.object(report, &entry.name, "manifest", whole(entry, Class::Parsed));
             }
             for file in &tablet.files {
                 let name = &file.file.entry.name;
@@ -291,7 +412,7 @@ fn cover(inspection: &Inspection, report: &mut ReportBuilder) {
                     Some(Fate::Damaged) => "damaged",
                     _ => "live",
                 };
-                report.object(0, name.clone(), class, coverage);
+                inspection.object(report, name, class, coverage);
             }
         }
     }

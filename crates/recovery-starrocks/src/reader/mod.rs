@@ -5,6 +5,8 @@ pub mod arrow_type;
 #[cfg(feature = "arrow")]
 pub mod expr;
 #[cfg(feature = "arrow")]
+mod flat;
+#[cfg(feature = "arrow")]
 mod fold;
 #[cfg(feature = "arrow")]
 mod leaf;
@@ -13,6 +15,7 @@ pub mod load;
 mod merge;
 #[cfg(feature = "arrow")]
 mod node;
+pub mod overlay;
 pub mod repository;
 #[cfg(feature = "arrow")]
 pub mod salvage;

@@ -7,6 +7,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Int8Type, Int32Type};
 use recovery_core::{Error, Result};
 
+use super::flat::Flat;
 use super::leaf::{Leaf, LostPart};
 use super::segment::{ReadOptions, Segment};
 use super::sink::Target;
@@ -31,6 +32,8 @@ pub(super) enum Node {
         fields: Vec<Node>,
         types: Fields,
     },
+    /// JSON with paths in columns of their own.
+    Flat(Box<Flat>),
     /// A column younger than the segment: one value for every row.
     Absent(ArrayRef),
 }
@@ -152,7 +155,7 @@ impl Node {
                 Ok(Self::Struct { flags: flags(n)?.map(Box::new), fields, types })
             }
             ColumnType::Json if meta.json_meta.as_ref().is_some_and(|j| j.is_flat) => {
-                Err(Fault::unsupported("column meta", 0, "flat JSON (paths stored as columns of their own)"))
+                Ok(Self::Flat(Box::new(Flat::new(segment, meta, rows, options)?)))
             }
             _ => Ok(Self::Leaf(Box::new(Leaf::new(segment, meta, Target::of(kind, column)?, rows, options)?))),
         }
@@ -178,6 +181,7 @@ impl Node {
         match self {
             Self::Leaf(leaf) => leaf.read(n, &mut lost.parts),
             Self::List(list) => list.read(n, lost),
+            Self::Flat(flat) => flat.read(n, lost),
             Self::Absent(one) => repeat(one, n),
             Self::Struct { flags, fields, types } => {
                 let nulls = read_flags(flags.as_deref_mut(), n, lost)?;
@@ -207,8 +211,17 @@ fn repeat(one: &ArrayRef, n: usize) -> Result<ArrayRef, Fault> {
 }
 
 fn read_flags(flags: Option<&mut Leaf>, n: usize, lost: &mut Lost) -> Result<Option<NullBuffer>, Fault> {
+    flags_of(flags, n, &mut lost.parts)
+}
+
+/// Rows that are not NULL by their flags; none where all are.
+pub(super) fn flags_of(
+    flags: Option<&mut Leaf>,
+    n: usize,
+    parts: &mut Vec<LostPart>,
+) -> Result<Option<NullBuffer>, Fault> {
     let Some(flags) = flags else { return Ok(None) };
-    let array = flags.read(n, &mut lost.parts)?;
+    let array = flags.read(n, parts)?;
     let valid = |i: usize, null: bool| !array.is_null(i) && !null;
     let bits: BooleanBuffer = match array.data_type() {
         DataType::Boolean => array.as_boolean().values().iter().enumerate().map(|(i, b)| valid(i, b)).collect(),

@@ -4,6 +4,7 @@ use recovery_core::{Context, Evidence, Finding, Severity, Source};
 
 use super::{LoadedMeta, LoadedSnapshot, md5_evidence, read_named, unreadable};
 use crate::codes;
+use crate::format::meta_binary;
 use crate::format::meta_json::Meta;
 use crate::model::repository::{Named, SnapshotDir};
 
@@ -42,6 +43,13 @@ pub(super) fn read(source: &dyn Source, dir: &SnapshotDir, cx: &Context, out: &m
     }
     out.findings.extend(best.complaint);
     if let Some(meta) = best.meta {
+        let tables = meta.tree.get("tblNameMap").and_then(serde_json::Value::as_object);
+        for (name, table) in tables.into_iter().flatten() {
+            if let Some(why) = table.get(meta_binary::UNREAD).and_then(serde_json::Value::as_str) {
+                let finding = Finding::new(&codes::META_UNREAD, Severity::Note, best.file.entry.name.clone());
+                out.findings.push(finding.summary(format!("table {name:?}: {why}")));
+            }
+        }
         let doubtful = !best.file.finished() || !best.rank.2;
         let tables = meta.tables();
         out.meta = Some(LoadedMeta { file: best.file, tables, meta, doubtful });
