@@ -12,14 +12,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use crate::blob::{Blob, ReadError};
+use crate::blob::{Blob, MemBlob, ReadError};
 
 /// A file mapped into memory.
 #[derive(Debug)]
 pub struct MapBlob {
-    name: String,
     path: PathBuf,
-    data: Bytes,
+    memory: MemBlob,
 }
 
 impl MapBlob {
@@ -40,34 +39,25 @@ impl MapBlob {
             // someone else meanwhile is the documented risk that the user took by asking for a map.
             Bytes::from_owner(unsafe { Mmap::map(&file) }.map_err(wrap)?)
         };
-        Ok(Self { name, path: path.to_owned(), data })
+        Ok(Self { path: path.to_owned(), memory: MemBlob::new(name, data) })
     }
 }
 
 impl Blob for MapBlob {
     fn name(&self) -> &str {
-        &self.name
+        self.memory.name()
     }
 
     fn len(&self) -> u64 {
-        self.data.len() as u64
+        self.memory.len()
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ReadError> {
-        let rest = usize::try_from(offset).ok().and_then(|o| self.data.get(o..)).unwrap_or_default();
-        let n = rest.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        Ok(n)
+        self.memory.read_at(offset, buf)
     }
 
     fn bytes(&self, range: Range<u64>) -> Result<Bytes, ReadError> {
-        let bounds = (usize::try_from(range.start), usize::try_from(range.end));
-        match bounds {
-            (Ok(start), Ok(end)) if start <= end && end <= self.data.len() => Ok(self.data.slice(start..end)),
-            _ => Err(ReadError::past_end(&self.name, &range, self.len())),
-        }
+        self.memory.bytes(range)
     }
 
     fn local_path(&self) -> Option<&Path> {
