@@ -164,10 +164,10 @@ fn compare(env: &Environment, decided: &Decided, alone: bool, cx: &Context) -> R
 /// For reasons to stop.
 pub fn verify(result: &Arc<dyn Source>, receipt: &Receipt, cx: &Context) -> Result<Report> {
     let sources = Sources::one(Arc::clone(result));
-    let (seen, _) = inspect::inspect(&sources, cx)?;
     let mut report = inspect::report(&sources, cx)?;
+    let seen = report.state::<inspect::Inspected>();
     let decided: Option<Decided> = serde_json::from_value(receipt.result.clone()).ok();
-    let node = seen.nodes.first().and_then(|n| n.je.as_ref());
+    let node = seen.as_ref().and_then(|s| s.nodes.first()).and_then(|n| n.je.as_ref());
     if let (Some(decided), Some(env)) = (decided, node)
         && let Err(e) = compare(env, &decided, !decided.group_kept, cx)
     {

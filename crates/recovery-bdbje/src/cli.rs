@@ -26,6 +26,41 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
+fn journal() -> Command {
+    let id = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("ID")
+            .allow_negative_numbers(true)
+            .value_parser(clap::value_parser!(i64))
+            .help(help)
+    };
+    Command::new("journal")
+        .about("Operations of the frontend's journal as JSON Lines; length is that of the payload, without the code")
+        .arg(dirs(false))
+        .arg(id("from", "First journal id"))
+        .arg(id("to", "Last journal id"))
+        .arg(
+            Arg::new("op")
+                .long("op")
+                .value_name("NAME")
+                .value_delimiter(',')
+                .allow_negative_numbers(true)
+                .action(ArgAction::Append)
+                .help("Only these operations, such as CREATE_TABLE_V2; a number is a code"),
+        )
+        .arg(
+            Arg::new("product")
+                .long("product")
+                .value_name("P")
+                .value_parser(["starrocks", "doris"])
+                .default_value("starrocks")
+                .help("Whose names are meant where codes differ"),
+        )
+        .arg(flag("epochs", "The epochs of the leaders (epochDB) in place of the journal"))
+        .arg(flag("salvage", "From everything readable; records in doubt are marked"))
+}
+
 impl EngineCli for Cli {
     fn engine(&self) -> &'static dyn Recover {
         &ENGINE
@@ -80,6 +115,11 @@ impl EngineCli for Cli {
                         .default_value("standalone")
                         .help("replica: records of open replicated transactions are shown, marked open"),
                 ),
+            journal(),
+            Command::new("image")
+                .about("Blocks of an image of the frontend's state, their checksums and their JSON")
+                .arg(Arg::new("file").value_name("FILE").required(true).help("image.N, or a directory of images"))
+                .arg(flag("list", "Blocks only, without their values")),
             Command::new("dbs").about("Databases").arg(dirs(false)),
             Command::new("group").about("Group and members").arg(dirs(false)),
         ]

@@ -67,6 +67,7 @@ pub mod codes;
 pub mod engine;
 pub mod format;
 pub mod inspect;
+pub mod journal;
 pub mod meta;
 pub mod model;
 pub mod operations;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::format::ln::LnEntry;
 use crate::format::{Lsn, packed};
 use crate::inspect::Node;
+use crate::journal::opcodes;
 use crate::reader::{EntryRef, LogFile};
 
 /// Longest name that is believed.
@@ -142,7 +143,7 @@ impl Operations {
         if others > 0 {
             let mut codes: Vec<(&i16, &u64)> = self.others.iter().collect();
             codes.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
-            let shown: Vec<String> = codes.iter().take(6).map(|(c, n)| format!("{n} of code {c}")).collect();
+            let shown: Vec<String> = codes.iter().take(6).map(|(c, n)| format!("{n} {}", shown(**c))).collect();
             out.push(format!(
                 "{others} other operations ({}{})",
                 shown.join(", "),
@@ -151,6 +152,11 @@ impl Operations {
         }
         out
     }
+}
+
+/// Name of a code, or the code itself.
+fn shown(code: i16) -> String {
+    opcodes::name(code, opcodes::Product::StarRocks).map_or_else(|| format!("of code {code}"), str::to_owned)
 }
 
 impl Operation {
@@ -343,7 +349,10 @@ mod tests {
         ops.add(38, &record(100, &text("{}")));
         assert_eq!(
             ops.lines(10),
-            ["journal 37: CREATE_TABLE_V2 db1.t5 (partitions p1; 2 tablets)", "1 other operations (1 of code 100)"]
+            [
+                "journal 37: CREATE_TABLE_V2 db1.t5 (partitions p1; 2 tablets)",
+                "1 other operations (1 UPSERT_TRANSACTION_STATE)"
+            ]
         );
         assert_eq!(ops.range, Some((37, 38)));
     }

@@ -8,7 +8,7 @@ use crate::format::{EntryType, Lsn};
 use crate::inspect::{Inspected, Node};
 use crate::meta::{FeRole, ImageState};
 use crate::operations::{Operations, operations};
-use crate::plan::{Decided, Options, Recipe, address_in_name};
+use crate::plan::{Decided, Options, Recipe, address_in_name, group_of};
 
 /// Operations listed of one stretch that is left out.
 const LISTED: usize = 60;
@@ -172,7 +172,7 @@ fn others(out: &mut Vec<String>, seen: &Inspected, base: &Node, decided: &Decide
             out.push(format!("   ALTER SYSTEM DROP {kind} \"{at}\"; ALTER SYSTEM ADD {kind} \"{at}\"; on {host}: move its meta directory aside, make an empty one, bin/start_fe.sh --helper {helper} --daemon; wait for Alive"));
         }
     };
-    for m in base.group.members().filter(|m| m.name != decided.node.name) {
+    for m in group_of(base).members().filter(|m| m.name != decided.node.name) {
         let host = terminal(&m.host).into_owned();
         again("FOLLOWER", format!("{host}:{}", m.port), &host);
     }

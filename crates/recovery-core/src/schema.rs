@@ -9,4 +9,5 @@ pub const ALL: &[(&str, &str)] = &[
     ("recover/rescue/1", include_str!("../schema/rescue.json")),
     ("recover/refusal/1", include_str!("../schema/refusal.json")),
     ("recover/error/1", include_str!("../schema/error.json")),
+    ("recover/bdbje-image/1", include_str!("../schema/bdbje-image.json")),
 ];

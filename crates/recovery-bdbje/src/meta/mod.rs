@@ -2,6 +2,7 @@
 //!
 //! `meta/bdb` holds the log, `meta/image` the snapshots; a frontend's configuration names `meta` with `meta_dir`.
 
+pub mod blocks;
 pub mod image;
 
 use std::collections::BTreeMap;

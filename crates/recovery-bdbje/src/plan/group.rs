@@ -8,7 +8,7 @@ use crate::inspect::Node;
 use crate::model::Group;
 
 /// The group as the node has it, or as it can be scavenged.
-pub(super) fn group_of(base: &Node) -> Group {
+pub(crate) fn group_of(base: &Node) -> Group {
     if base.group.group.is_some() || base.scavenged.is_none() {
         return base.group.clone();
     }

@@ -16,7 +16,7 @@ use crate::codes;
 use crate::format::group::uuid_text;
 use crate::inspect::{Inspected, Node, checks};
 pub use decided::{Decided, Identity, Options, Recipe, Summary, Summing, summarise};
-pub(crate) use group::address_in_name;
+pub(crate) use group::{address_in_name, group_of};
 pub use scratch::write_again;
 
 /// Everything that is needed to make the files of the result.

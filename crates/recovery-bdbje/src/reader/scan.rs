@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use recovery_core::{Class, Context, Coverage, Cursor, Result as CoreResult, parallel};
+use recovery_core::{Class, Context, Coverage, Cursor, Result as CoreResult, Source, parallel};
 
 use super::log::{Log, LogFile};
 use super::resync;
@@ -501,6 +501,27 @@ pub fn scan_log(log: &Log, options: ScanOptions, cx: &Context) -> CoreResult<Log
         scan
     })?;
     Ok(LogScan { files: scans.into_iter().map(|s| (s.number, s)).collect() })
+}
+
+/// Files read for the end of a log before giving up on finding a commit.
+const TAIL: usize = 64;
+
+/// Walks over the last files of directory `dir` of a source, as many as it takes to find a commit: what the end of a
+/// log of any size says, in an instant.
+///
+/// # Errors
+///
+/// When the caller asked to stop.
+pub fn scan_tail(source: &dyn Source, dir: &str, cx: &Context) -> CoreResult<LogScan> {
+    let mut n = 2;
+    loop {
+        let log = Log::open_last(source, dir, n);
+        let scan = scan_log(&log, ScanOptions::default(), cx)?;
+        if scan.all().last_commit.is_some() || log.files.len() < n || n >= TAIL {
+            return Ok(scan);
+        }
+        n = n.saturating_mul(4);
+    }
 }
 
 impl LogScan {

@@ -19,7 +19,7 @@ use crate::reader::scan::{ScanOptions, scan_file};
 /// Bytes that the lines of a bottom node are first expected to take.
 const LINES: usize = 160 << 10;
 
-fn hex_into(line: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn hex_into(line: &mut Vec<u8>, bytes: &[u8]) {
     hex_simd::encode_append(bytes, line, hex_simd::AsciiCase::Lower);
 }
 
@@ -51,12 +51,13 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
     let role = if text(args, "as") == Some("replica") { Role::Replica } else { Role::Standalone };
     let env = open_strictly(source, role, cx)?;
     if let Some(name) = only.filter(|n| !env.names.contains_key(*n)) {
-        return Err(Error::Usage(format!("{}: no database {name:?}", source.describe())));
+        let all: Vec<&str> = env.names.keys().map(String::as_str).collect();
+        return Err(Error::Usage(format!("--db {name}: {} has {}", source.describe(), all.join(", "))));
     }
     for (name, id) in env.names.iter().filter(|(n, _)| only.is_none_or(|o| o == *n)) {
         let Some(db) = env.databases.get(id) else { continue };
         let (shown, mut problems) = (quoted(name), Vec::new());
-        let damaged = |p: &Problem| Error::Damaged(format!("{name}: {p}; dump --salvage passes over it"));
+        let damaged = |p: &Problem| Error::Damaged(format!("{name}: {p}; --salvage passes over it"));
         let each = |buf: &mut Vec<u8>, r: RecordRef<'_>| {
             if buf.is_empty() {
                 buf.reserve(LINES);
@@ -76,14 +77,14 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
 }
 
 /// Reads only what JE itself would: the last file to its end, then what the trees lead to.
-fn open_strictly(source: &Arc<dyn Source>, role: Role, cx: &Context) -> Result<Environment> {
+pub(super) fn open_strictly(source: &Arc<dyn Source>, role: Role, cx: &Context) -> Result<Environment> {
     let dir = Meta::locate(source.as_ref())?;
     let log = Log::open(source.as_ref(), &dir);
     if let Some(f) =
         log.files.values().find(|f| f.foreign_version().is_some() || f.header.is_some_and(|h| h.number != f.number))
     {
         return Err(Error::Damaged(format!(
-            "{}: wrong number or version in the header; dump --salvage goes by the entries",
+            "{}: wrong number or version in the header; --salvage goes by the entries",
             f.name
         )));
     }
@@ -94,7 +95,7 @@ fn open_strictly(source: &Arc<dyn Source>, role: Role, cx: &Context) -> Result<E
             let scan = scan_file(f, ScanOptions::default());
             if let Some(b) = scan.bad.iter().find(|b| b.resynced) {
                 return Err(Error::Damaged(format!(
-                    "{}: {} at {:#x}, and {} valid entries follow; dump --salvage reads them",
+                    "{}: {} at {:#x}, and {} valid entries follow; --salvage reads them",
                     f.name, b.error, b.offset, scan.behind.entries
                 )));
             }
@@ -107,7 +108,7 @@ fn open_strictly(source: &Arc<dyn Source>, role: Role, cx: &Context) -> Result<E
     let (ckpt, tree) = env::last_checkpoint(&tail);
     let env = Environment::open(tail, ckpt, tree, role, cx)?;
     match env.problems.first() {
-        Some(p) => Err(Error::Damaged(format!("{p}; dump --salvage passes over it"))),
+        Some(p) => Err(Error::Damaged(format!("{p}; --salvage passes over it"))),
         None => Ok(env),
     }
 }

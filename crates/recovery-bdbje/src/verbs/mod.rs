@@ -1,6 +1,8 @@
 //! The engine's own verbs.
 
 mod dump;
+mod image;
+mod journal;
 mod printlog;
 mod summary;
 mod vlsn;
@@ -59,6 +61,8 @@ pub(crate) fn run(
         "printlog" => printlog::run(&one(args, options)?, args, out, cx),
         "verify" => verify(&sources(args, options)?, json_wanted(args), out, cx),
         "dump" => dump::run(&one(args, options)?, args, out, cx),
+        "journal" => journal::run(&one(args, options)?, args, out, cx),
+        "image" => image::run(args, out, cx),
         "dbs" => dbs(&one(args, options)?, json_wanted(args), out, cx),
         "group" => group(&one(args, options)?, json_wanted(args), out, cx),
         other => Err(Error::Usage(format!("bdbje has no verb {other}"))),
@@ -118,35 +122,84 @@ fn dbs(source: &Arc<dyn Source>, json: bool, out: &mut dyn Write, cx: &Context) 
     if json {
         document(out, &json!({"databases": all}))?;
     } else {
+        writeln!(out, "{:>8} {:>10}  name", "id", "records").map_err(broken)?;
         for d in &all {
-            writeln!(out, "{}", terminal(&d.to_string())).map_err(broken)?;
+            writeln!(out, "{}", database_line(d)).map_err(broken)?;
         }
     }
     Ok(Exit(if node.damaged() { 3 } else { 0 }))
 }
 
+fn database_line(d: &Value) -> String {
+    let is = |key: &str| d.get(key) == Some(&Value::Bool(true));
+    let count = |key: &str| d.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let mut notes = Vec::new();
+    for (key, note) in [
+        ("replicated", "replicated"),
+        ("duplicates", "duplicates"),
+        ("key_prefixing", "key prefixing"),
+        ("salvage_only", "by salvage only"),
+        ("name_guessed", "name guessed"),
+    ] {
+        if is(key) {
+            notes.push(note.to_owned());
+        }
+    }
+    for key in ["in_doubt", "stale", "lost"] {
+        if count(key) > 0 {
+            notes.push(format!("{} {}", count(key), key.replace('_', " ")));
+        }
+    }
+    let name = d.get("db").and_then(Value::as_str).unwrap_or_default();
+    let (id, n) = (d.get("id").and_then(Value::as_i64).unwrap_or(0), count("records"));
+    format!("{id:>8} {n:>10}  {}{}{}", terminal(name), if notes.is_empty() { "" } else { "  " }, notes.join(", "))
+}
+
 fn group(source: &Arc<dyn Source>, json: bool, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
-    let node = inspect::node::read(source, 0, false, cx)?;
+    let mut node = inspect::node::read(source, 0, false, cx)?;
+    // Where the trees do not lead to the group, its records may still be there.
+    let scavenged = node.group.group.is_none() && node.scavenged.is_some();
+    node.group = crate::plan::group_of(&node);
     let facts = inspect::rank::facts(&node);
     let group = facts.get("group").cloned().unwrap_or(Value::Null);
+    let exit = Exit(match (&node.group.group, node.damaged()) {
+        (None, true) => 4,
+        (_, true) => 3,
+        _ => 0,
+    });
+    let epoch = node.journal().epoch;
     if json {
-        document(out, &json!({"group": group, "vlsn_index": node.index}))?;
-    } else if let Some(g) = &node.group.group {
-        writeln!(out, "{} {} change {} sequence {}", terminal(&g.name), g.uuid_text(), g.change, g.sequence)
-            .map_err(broken)?;
-        for m in &node.group.nodes {
-            let state = if m.removed {
-                " removed"
-            } else if m.quorum_ack {
-                ""
-            } else {
-                " not acknowledged"
-            };
-            writeln!(out, "  {} id {} {:?} {}:{}{state}", terminal(&m.name), m.id, m.kind, terminal(&m.host), m.port)
-                .map_err(broken)?;
-        }
-    } else {
-        writeln!(out, "no group").map_err(broken)?;
+        document(
+            out,
+            &json!({"group": group, "vlsn_index": node.index, "epoch": epoch, "own_name": node.meta.node_name(), "scavenged": scavenged}),
+        )?;
+        return Ok(exit);
     }
-    Ok(Exit::OK)
+    let Some(g) = &node.group.group else {
+        let why = if node.damaged() { "no group record can be read from what is left" } else { "no group" };
+        writeln!(out, "{why}").map_err(broken)?;
+        return Ok(exit);
+    };
+    writeln!(out, "{} {} change {} sequence {}", terminal(&g.name), g.uuid_text(), g.change, g.sequence)
+        .map_err(broken)?;
+    for m in &node.group.nodes {
+        let own = if node.meta.node_name() == Some(m.name.as_str()) { " (this node, by ROLE)" } else { "" };
+        let state = match (m.removed, m.quorum_ack) {
+            (true, _) => " removed",
+            (_, false) => " not acknowledged",
+            _ => "",
+        };
+        writeln!(out, "  {} id {} {:?} {}:{}{state}{own}", terminal(&m.name), m.id, m.kind, terminal(&m.host), m.port)
+            .map_err(broken)?;
+    }
+    if let Some(i) = &node.index {
+        writeln!(out, "VLSN index {} to {}", i.first, i.last).map_err(broken)?;
+    }
+    if let Some(e) = epoch {
+        writeln!(out, "epoch {e}").map_err(broken)?;
+    }
+    if scavenged {
+        writeln!(out, "the trees do not lead to the group: scavenged from the entries").map_err(broken)?;
+    }
+    Ok(exit)
 }

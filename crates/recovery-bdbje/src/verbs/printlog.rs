@@ -37,13 +37,19 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
     }
     let lsn = |name: &str| {
         text(args, name)
-            .map(|t| t.parse::<Lsn>().map_err(|_| Error::Usage(format!("{t}: expected 0xF/0xO"))))
+            .map(|t| {
+                let usage = || Error::Usage(format!("{t}: expected a place such as 0x4/0x79924, or a file number"));
+                t.parse::<Lsn>().map_err(|_| usage())
+            })
             .transpose()
     };
     let (from, to) = (lsn("start")?.unwrap_or(Lsn(0)), lsn("end")?.unwrap_or(Lsn::NULL));
+    if from > to {
+        return Err(Error::Usage(format!("-s {from} lies behind -e {to}")));
+    }
     let mut kinds = Vec::new();
     for name in args.try_get_many::<String>("type").ok().flatten().into_iter().flatten() {
-        kinds.push(EntryType::from_name(name).ok_or_else(|| Error::Usage(format!("{name}: no entry type")))?);
+        kinds.push(EntryType::from_name(name).ok_or_else(|| no_type(name))?);
     }
     let lines = set(args, "jsonl") || json_wanted(args);
     if !lines {
@@ -54,6 +60,11 @@ pub(super) fn run(source: &Arc<dyn Source>, args: &ArgMatches, out: &mut dyn Wri
         writeln!(out, "</DbPrintLog>").map_err(broken)?;
     }
     Ok(exit)
+}
+
+fn no_type(name: &str) -> Error {
+    let all: Vec<&str> = (1..=43).filter_map(EntryType::new).map(EntryType::name).collect();
+    Error::Usage(format!("--type {name}: expected one of {}", all.join(", ")))
 }
 
 fn entries(

@@ -11,11 +11,8 @@ use serde_json::{Value, json};
 use super::{broken, document};
 use crate::format::EntryType;
 use crate::meta::Meta;
-use crate::reader::scan::ScanOptions;
+use crate::reader::scan::{ScanOptions, scan_tail};
 use crate::reader::{Log, LogScan, scan_log};
-
-/// Files read for a tail-only answer before giving up on finding a commit.
-const QUICK: usize = 64;
 
 struct Answer {
     path: String,
@@ -31,16 +28,7 @@ fn ask(source: &Arc<dyn Source>, quick: bool, cx: &Context) -> Result<Answer> {
         let scan = scan_log(&Log::open(source.as_ref(), &meta), options, cx)?;
         return Ok(Answer { path, scan, quick });
     }
-    let mut n = 2;
-    loop {
-        let log = Log::open_last(source.as_ref(), &meta, n);
-        let files = log.files.len();
-        let scan = scan_log(&log, options, cx)?;
-        if scan.all().last_commit.is_some() || files < n || n >= QUICK {
-            return Ok(Answer { path, scan, quick });
-        }
-        n = n.saturating_mul(4);
-    }
+    Ok(Answer { path, scan: scan_tail(source.as_ref(), &meta, cx)?, quick })
 }
 
 fn facts(a: &Answer) -> Value {

@@ -57,7 +57,7 @@ pub struct Known {
     /// Last version that counts.
     pub sure: Option<Version>,
     /// Last version whose transaction's fate is not known.
-    pub doubt: Option<Version>,
+    pub doubt: Option<Box<Version>>,
     /// Last version that is known to have been there and cannot be read.
     pub lost: Option<Lsn>,
 }
@@ -115,7 +115,7 @@ impl Known {
     #[must_use]
     pub fn in_doubt(&self) -> Option<&Version> {
         let newer = |v: &&Version| self.sure.as_ref().is_none_or(|s| s.lsn < v.lsn);
-        self.doubt.as_ref().filter(newer).filter(|v| !v.dead)
+        self.doubt.as_deref().filter(newer).filter(|v| !v.dead)
     }
 
     /// A live record of which only an older version can be read.
@@ -132,9 +132,14 @@ impl Known {
     }
 
     fn offer(&mut self, v: Version, sure: bool) {
-        let slot = if sure { &mut self.sure } else { &mut self.doubt };
-        if slot.as_ref().is_none_or(|there| there.lsn <= v.lsn) {
-            *slot = Some(v);
+        let there = if sure { self.sure.as_ref() } else { self.doubt.as_deref() };
+        if there.is_some_and(|there| there.lsn > v.lsn) {
+            return;
+        }
+        if sure {
+            self.sure = Some(v);
+        } else {
+            self.doubt = Some(Box::new(v));
         }
     }
 }
@@ -291,7 +296,7 @@ fn merge_versions(all: &mut HashMap<i64, Keys>, found: HashMap<i64, Keys>) {
         for (key, known) in keys {
             let there = target.entry(key).or_default();
             known.sure.into_iter().for_each(|v| there.offer(v, true));
-            known.doubt.into_iter().for_each(|v| there.offer(v, false));
+            known.doubt.into_iter().for_each(|v| there.offer(*v, false));
             there.lost = there.lost.max(known.lost);
         }
     }
