@@ -61,7 +61,7 @@ pub use cursor::{Cursor, Short, VarintError};
 pub use error::{Error, Reason, Refusal, Result};
 pub use finding::{CodeInfo, Effect, Evidence, Finding, LossInfo, Severity};
 pub use mapfile::{Mapfile, MapfileError};
-pub use plan::{Accepted, Cost, Fingerprint, Input, Loss, PLAN_SCHEMA, Plan, Step, WriteStep};
+pub use plan::{Accepted, Cost, Fingerprint, Input, Loss, PLAN_SCHEMA, Plan, PlanState, Step, WriteStep};
 pub use receipt::{How, Placed, RECEIPT_SCHEMA, Receipt, sha256};
 pub use recover::{Probe, Recover, options, probe_all};
 pub use report::{Candidate, IfStarted, Object, REPORT_SCHEMA, Report, ReportBuilder, State, Verdict};

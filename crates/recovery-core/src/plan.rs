@@ -1,6 +1,9 @@
 //! The decision, as data: what will be built from what, what it costs, what is lost.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -233,6 +236,39 @@ pub struct Plan {
     pub result: Value,
     /// Exact next commands after the plan was carried out.
     pub next: Vec<String>,
+    /// What the engine built to make the plan, for the same process to use again; no part of the plan.
+    #[serde(skip)]
+    pub state: PlanState,
+}
+
+/// The engine's typed model behind a plan. Plans are equal whatever stands here.
+#[derive(Clone, Default)]
+pub struct PlanState(Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for PlanState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "PlanState(..)" } else { "PlanState" })
+    }
+}
+
+impl PartialEq for PlanState {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl PlanState {
+    /// Keeps a model.
+    #[must_use]
+    pub fn of<T: Any + Send + Sync>(model: Arc<T>) -> Self {
+        Self(Some(model))
+    }
+
+    /// The model, if one of this type is kept.
+    #[must_use]
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0.as_ref().and_then(|s| Arc::clone(s).downcast().ok())
+    }
 }
 
 /// Losses the user accepts: name, and the most of it.
@@ -257,6 +293,7 @@ impl Plan {
             consents: Vec::new(),
             result: Value::Null,
             next: Vec::new(),
+            state: PlanState::default(),
         }
     }
 
