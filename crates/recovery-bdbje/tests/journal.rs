@@ -288,4 +288,9 @@ fn older_images_say_what_they_are() {
     std::fs::write(&path, &old).unwrap();
     let (exit, text) = run(&["image"], &path).unwrap();
     assert!(exit == 0 && text.contains("unverified") && text.contains("journal id 77"), "{text}");
+    let misnamed = dir.path().join("image.78");
+    std::fs::write(&misnamed, &old).unwrap();
+    assert_eq!(run(&["image"], &misnamed).unwrap().0, 4);
+    std::fs::write(&misnamed, b"role=FOLLOWER\nname=x\n").unwrap();
+    assert_eq!(run(&["image"], &misnamed).unwrap().0, 5);
 }

@@ -25,6 +25,9 @@ const CHUNK: u64 = 1 << 20;
 /// Largest header of an image or of a block, and largest footer.
 const MAX_HEADER: u64 = 1 << 20;
 
+/// Meta versions that frontends have written so far are far below.
+const MAX_VERSION: i32 = 100_000;
+
 /// Names of blocks (`persist/metablock/SRMetaBlockID`).
 const NAMES: &[(i64, &str)] = &[
     (1, "node manager"),
@@ -255,7 +258,8 @@ impl Texts<'_> {
             community_version = Some(i32::from_be_bytes(self.array()?));
             meta_version = i32::from_be_bytes(self.array()?);
         }
-        if meta_version < 0 || community_version.is_some_and(|v| v < 0) {
+        let known = |v: i32| (0..=MAX_VERSION).contains(&v);
+        if !known(meta_version) || !community_version.is_none_or(known) {
             return Err((0, format!("meta version {meta_version}: no image of a frontend")));
         }
         let at = self.at;
@@ -281,7 +285,8 @@ impl Texts<'_> {
             return Ok(head);
         }
         let (journal, end) = (i64::from_be_bytes(self.array()?), i64::from_be_bytes(self.array()?));
-        if journal < 0 || end < 0 {
+        let cluster = u8::from_be_bytes(self.array()?);
+        if journal < 0 || end < 0 || cluster > 1 {
             return Err((at, "neither a header nor a journal id: no image of a frontend".to_owned()));
         }
         (head.form, head.journal_id, head.batch_end_id) = (Form::Old, Some(journal), Some(end));

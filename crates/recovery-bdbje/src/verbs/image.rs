@@ -61,39 +61,47 @@ fn small(blob: &dyn Blob) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
-/// How an image stands: a word, and why.
-fn verdict(out: &Outcome, checksum: Option<&str>, head: Option<&Head>) -> (&'static str, String) {
-    if let Some((at, why)) = &out.stopped {
-        return ("bad", format!("at {at:#x}: {why}"));
+/// How an image stands: a word, why, and the exit code.
+fn verdict(out: &Outcome, o: &Opened, head: Option<&Head>) -> (&'static str, String, Exit) {
+    let bad = |why: String| ("bad", why, Exit(4));
+    let Some(head) = head else {
+        let why = out.stopped.as_ref().map_or_else(String::new, |(at, why)| format!("at {at:#x}: {why}"));
+        return ("bad", why, Exit(5));
+    };
+    if let (Some(own), Some(named)) = (head.journal_id, o.journal_id)
+        && own != named
+    {
+        return bad(format!("it holds the state after journal id {own}, its name says {named}"));
     }
+    if let Some((at, why)) = &out.stopped {
+        return bad(format!("at {at:#x}: {why}"));
+    }
+    let blocks = match out.bad {
+        0 => None,
+        1 => Some("one block is damaged".to_owned()),
+        n => Some(format!("{n} blocks are damaged")),
+    };
     if let Some(sum) = out.sum {
-        return match checksum.map(|c| (c, c.parse::<u64>().ok())) {
-            None => ("unverified", "there is no checksum.N beside it".to_owned()),
-            Some((_, Some(stored))) if stored == sum && out.bad == 0 => {
-                ("valid", "the CRC-32 of the file is that of checksum.N".to_owned())
+        return match o.checksum.as_deref().map(|c| (c, c.parse::<u64>().ok())) {
+            Some((text, stored)) if stored != Some(sum) => {
+                bad(format!("CRC-32 of the file is {sum}, checksum.N says {text}"))
             }
-            Some((_, Some(stored))) if stored == sum => ("bad", "blocks are not complete".to_owned()),
-            Some((text, _)) => ("bad", format!("CRC-32 of the file is {sum}, checksum.N says {text}")),
+            _ if blocks.is_some() => bad(blocks.unwrap_or_default()),
+            Some(_) => ("valid", "the CRC-32 of the file is that of checksum.N".to_owned(), Exit::OK),
+            None => ("unverified", "there is no checksum.N beside it".to_owned(), Exit::OK),
         };
     }
-    match out.bad {
-        _ if head.is_some_and(|h| h.form == Form::Old) => {
-            ("unverified", "an image from before meta version 4 is not in blocks and has no checksum that covers it; its modules are not read".to_owned())
-        }
-        0 => ("valid", "the CRC-32 of every block agrees".to_owned()),
-        1 => ("bad", "one block is damaged".to_owned()),
-        n => ("bad", format!("{n} blocks are damaged")),
+    if head.form == Form::Old {
+        let why = "an image from before meta version 4 is not in blocks and has no checksum that covers it; its modules are not read";
+        return ("unverified", why.to_owned(), Exit::OK);
     }
+    blocks.map_or_else(|| ("valid", "the CRC-32 of every block agrees".to_owned(), Exit::OK), bad)
 }
 
 pub(super) fn run(args: &ArgMatches, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
     let path = text(args, "file").ok_or_else(|| Error::Usage("name an image".to_owned()))?;
     let opened = open(path, cx)?;
     if json_wanted(args) { document(&opened, out, cx) } else { listing(&opened, set(args, "list"), out, cx) }
-}
-
-fn exit(state: &str) -> Exit {
-    Exit(if state == "bad" { 4 } else { 0 })
 }
 
 fn value_into(buf: &mut Vec<u8>, bytes: &[u8]) {
@@ -139,8 +147,7 @@ fn document(o: &Opened, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
     };
     let outcome = blocks::read(o.blob.as_ref(), cx, &mut sink)?;
     out.write_all(if head.is_some() { b"]" } else { b",\"head\":null,\"blocks\":[]" }).map_err(broken)?;
-    let (state, why) = verdict(&outcome, o.checksum.as_deref(), head.as_ref());
-    let exit = exit(state);
+    let (state, why, exit) = verdict(&outcome, o, head.as_ref());
     let sum = outcome.sum.map(|computed| json!({"stored": o.checksum, "computed": computed}));
     let stopped = outcome.stopped.as_ref().map(|(at, _)| at);
     let rest = [
@@ -167,7 +174,7 @@ fn listing(o: &Opened, list: bool, out: &mut dyn Write, cx: &Context) -> Result<
         }
         Ok(())
     })?;
-    let (state, why) = verdict(&outcome, o.checksum.as_deref(), head.as_ref());
+    let (state, why, exit) = verdict(&outcome, o, head.as_ref());
     let name = terminal(&o.name).into_owned();
     writeln!(out, "{name}: {state}; {}", terminal(&why)).map_err(broken)?;
     if let Some(h) = &head {
@@ -219,5 +226,5 @@ fn listing(o: &Opened, list: bool, out: &mut dyn Write, cx: &Context) -> Result<
         }
     };
     blocks::read(o.blob.as_ref(), cx, &mut sink)?;
-    Ok(exit(state))
+    Ok(exit)
 }
