@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use recovery_core::{Blob, Context, Error, MemBlob, Output, Plan, Receipt, Result, Sources, Target, WriteStep};
 
+use crate::case::Case;
 use crate::dialect::Dialect;
 use crate::format::crc::CrcFile;
 use crate::model::Model;
@@ -23,16 +24,50 @@ fn dialect(name: &str) -> Result<Dialect> {
     name.parse().map_err(Error::Usage)
 }
 
-/// The state a recipe leads to.
-pub(crate) fn state(sources: &Sources, recipe: &Recipe, cx: &Context) -> Result<Model> {
+/// The state to be written.
+enum State {
+    /// What the inspection built, still there.
+    Found(Arc<Case>),
+    Built(Box<Model>),
+}
+
+impl State {
+    fn model(&self) -> Option<&Model> {
+        match self {
+            Self::Found(case) => case.built.as_ref().map(|b| &b.model),
+            Self::Built(model) => Some(model),
+        }
+    }
+}
+
+/// The state a recipe leads to: the one the plan was made with, if it is still there, or built again.
+fn state(sources: &Sources, plan: &Plan, recipe: &Recipe, cx: &Context) -> Result<State> {
+    let rules = dialect(&recipe.dialect)?;
+    let mut found = None;
+    if let Some(case) = plan.state.get::<Case>()
+        && let Some(built) = &case.built
+        && (built.model.dialect(), built.model.version()) == (rules, recipe.version)
+    {
+        found = Some(State::Found(case));
+    }
+    let state = match found {
+        Some(state) => state,
+        None => State::Built(Box::new(replay(sources, recipe, rules, cx)?)),
+    };
+    match (&recipe.convert, state.model()) {
+        (Some(name), Some(model)) => Ok(State::Built(Box::new(convert(model, dialect(name)?, recipe.now)?))),
+        _ => Ok(state),
+    }
+}
+
+fn replay(sources: &Sources, recipe: &Recipe, rules: Dialect, cx: &Context) -> Result<Model> {
     let base = recipe.base.as_ref().map(|(s, n)| open(sources, *s, n)).transpose()?;
     let mut logs = Vec::new();
     for (source, name, use_rest, skip) in &recipe.logs {
         let blob = open(sources, *source, name)?;
         logs.push(Log { blob, skip: skip.clone(), use_rest: *use_rest });
     }
-    let job =
-        Job { base, logs, dialect: dialect(&recipe.dialect)?, until: recipe.until, salvage: true, checksums: false };
+    let job = Job { base, logs, dialect: rules, until: recipe.until, salvage: true, checksums: false };
     let built = build(&job, cx)?;
     if built.model.version() != recipe.version {
         return Err(Error::Damaged(format!(
@@ -41,10 +76,7 @@ pub(crate) fn state(sources: &Sources, recipe: &Recipe, cx: &Context) -> Result<
             recipe.version
         )));
     }
-    match &recipe.convert {
-        None => Ok(built.model),
-        Some(name) => convert(&built.model, dialect(name)?, recipe.now),
-    }
+    Ok(built.model)
 }
 
 /// The same state as a newer product has it after an upgrade: stored by the old rules, loaded by the new ones.
@@ -64,13 +96,14 @@ pub(crate) fn apply(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Co
     let recipe = plan.result.get("recipe").cloned().unwrap_or_default();
     let recipe: Recipe =
         serde_json::from_value(recipe).map_err(|e| Error::Usage(format!("the plan has no valid recipe: {e}")))?;
-    let cache: Mutex<Option<(Arc<Model>, Option<CrcFile>)>> = Mutex::new(None);
+    let cache: Mutex<Option<(State, Option<CrcFile>)>> = Mutex::new(None);
     let maker = |step: &WriteStep, out: &mut dyn Output| -> Result<()> {
         let mut slot = cache.lock().map_err(|_| Error::Internal("a writer failed".to_owned()))?;
-        let (model, crc) = match slot.take() {
+        let (state, crc) = match slot.take() {
             Some(found) => found,
-            None => (Arc::new(state(sources, &recipe, cx)?), None),
+            None => (state(sources, plan, &recipe, cx)?, None),
         };
+        let Some(model) = state.model() else { return Err(Error::Internal("nothing was built".to_owned())) };
         let failed = |e| Error::write(&step.to, "write", e);
         let options = StoreOptions { now: recipe.now };
         let store = |out: &mut (dyn std::io::Write + Send)| cx.pool().install(|| model.store(out, options));
@@ -87,7 +120,7 @@ pub(crate) fn apply(sources: &Sources, plan: &Plan, target: &dyn Target, cx: &Co
             std::io::Write::flush(&mut buffered).map_err(failed)?;
             Some(crc)
         };
-        *slot = Some((model, crc));
+        *slot = Some((state, crc));
         Ok(())
     };
     recovery_core::apply::run(sources, plan, target, cx, &maker)

@@ -9,6 +9,8 @@ use crate::format::crc::CrcFile;
 use crate::model::load::{LoadOptions, load};
 use crate::run::{Built, Job, Log, Stop, build};
 use crate::survey::{Base, CrcState, LogFile, Survey, Way};
+use crate::time::Point;
+use crate::until::{After, last_change};
 
 /// What an inspection knows beyond its report; plans are made from it.
 #[derive(Debug)]
@@ -23,6 +25,10 @@ pub struct Case {
     pub built: Option<Built>,
     /// Id from which two histories exist; replay ends before it.
     pub branch: Option<u64>,
+    /// Last change that is wanted; all of them where no point in time was asked for.
+    pub until: u64,
+    /// What happened behind the point in time asked for.
+    pub after: Option<After>,
 }
 
 impl Case {
@@ -43,7 +49,8 @@ impl Case {
             .survey
             .bases
             .iter()
-            .filter(|b| b.outline.as_ref().is_ok_and(|o| o.header.version > version && same(o.header.metaid)));
+            .filter(|b| b.outline.as_ref().is_ok_and(|o| o.header.version > version && same(o.header.metaid)))
+            .filter(|b| b.version().is_some_and(|v| v <= self.until.saturating_add(1)));
         later.max_by_key(|b| b.version())
     }
 }
@@ -89,8 +96,9 @@ fn branch(survey: &Survey, way: &Way) -> Option<u64> {
 /// # Errors
 ///
 /// When a medium fails, a limit is met or the work is cancelled.
-pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, cx: &Context) -> Result<Case> {
-    let mut ways = survey.ways(asked);
+pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, point: Option<Point>, cx: &Context) -> Result<Case> {
+    let (limit, clock_back) = point.map_or(Ok((u64::MAX, 0)), |p| last_change(&survey, p))?;
+    let mut ways = survey.ways(asked, limit);
     let mut built = None;
     let mut built_from = None;
     let mut tries = if cx.full() { survey.bases.len().saturating_mul(2).saturating_add(1) } else { 0 };
@@ -99,13 +107,13 @@ pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, cx: &Context) -
         built = None;
         let Some(way) = ways.first() else { break };
         let Some(dialect) = way.dialect else { break };
-        let until = branch(&survey, way).map_or(u64::MAX, |b| b.saturating_sub(1));
+        let until = branch(&survey, way).map_or(u64::MAX, |b| b.saturating_sub(1)).min(limit);
         let base = way.base;
         match build(&job(&survey, way, dialect, until), cx) {
             Ok(mut b) => {
                 if let (None, Some((from, to))) = (&b.stop, way.gap) {
                     // no log begins where the base ends
-                    b.stop = (b.model.version() == from).then_some(Stop::Gap(from, to));
+                    b.stop = (b.model.version() == from && from <= limit).then_some(Stop::Gap(from, to));
                 }
                 if let Some(i) = base {
                     compare_crc(&mut survey, i, &b.checksums);
@@ -122,7 +130,7 @@ pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, cx: &Context) -
             }
             Err(other) => return Err(other),
         }
-        let again = survey.ways(asked);
+        let again = survey.ways(asked, limit);
         let settled = again.first().map(|w| w.base) == Some(base);
         ways = again;
         if settled && built.is_some() {
@@ -133,7 +141,16 @@ pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, cx: &Context) -
     other_crcs(&mut survey, ways.first().and_then(|w| w.base), cx)?;
     let way = ways.first().cloned();
     let branch = way.as_ref().and_then(|w| branch(&survey, w));
-    Ok(Case { survey, ways, way, built, branch })
+    let mut after = None;
+    if let (Some(_), Some(way), Some(built)) = (point, &way, &built) {
+        let all = branch.map_or(u64::MAX, |b| b.saturating_sub(1));
+        after = crate::until::after(&survey, way, built.model.dialect(), &built.model, all, cx)?;
+    }
+    if let Some(a) = &mut after {
+        a.clock_back = clock_back;
+    }
+    let branch = branch.filter(|&b| b <= limit);
+    Ok(Case { survey, ways, way, built, branch, until: limit, after })
 }
 
 /// Compares computed section checksums with the file that belongs to this state.

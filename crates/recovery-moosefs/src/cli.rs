@@ -1,5 +1,9 @@
 //! Verbs and options of the command line.
 
+mod log;
+mod tree;
+mod undelete;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -58,6 +62,11 @@ fn metadump() -> Command {
         .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)))
 }
 
+/// Whether the output is JSON: an option of the binary.
+fn wants_json(m: &ArgMatches) -> bool {
+    m.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false)
+}
+
 impl EngineCli for Cli {
     fn engine(&self) -> &'static dyn Recover {
         &ENGINE
@@ -68,10 +77,12 @@ impl EngineCli for Cli {
     }
 
     fn commands(&self) -> Vec<Command> {
-        vec![metarestore(), metadump()]
+        let mut all = vec![metarestore(), metadump(), log::command(), undelete::command()];
+        all.extend(tree::commands());
+        all
     }
 
-    fn run(&self, verb: &str, m: &ArgMatches, _: &OpenOptions, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
+    fn run(&self, verb: &str, m: &ArgMatches, open: &OpenOptions, out: &mut dyn Write, cx: &Context) -> Result<Exit> {
         let one = |name: &str| m.get_one::<PathBuf>(name).cloned();
         match verb {
             "metarestore" => {
@@ -97,6 +108,9 @@ impl EngineCli for Cli {
                 dump(&blob, &options, out)?;
                 Ok(Exit::OK)
             }
+            "log" => log::run(m, open, out, cx),
+            "undelete" => undelete::run(m, open, out, cx),
+            "ls" | "stat" | "find" | "du" | "chunks" => tree::run(verb, m, open, out, cx),
             other => Err(Error::Usage(format!("moosefs has no verb {other}"))),
         }
     }
@@ -107,7 +121,7 @@ impl EngineCli for Cli {
             Arg::new("until")
                 .long("until")
                 .value_name("ID|TIME")
-                .help("MooseFS: last change to replay (not built yet)"),
+                .help("MooseFS: last change to replay, inclusive: its id, 2026-11-22T10:30:00 (UTC) or @UNIXTIME"),
         ]
     }
 

@@ -57,6 +57,8 @@ recovery_core::codes! {
         "The way chosen loses no record, but ends earlier than a damaged file beside it: the changes between are in no log. The damaged file is not used. Look for other directories (metaloggers, backups) that have the missing logs.";
     SESSIONS_FILE = "MFS-0026", "a file of sessions cannot be read",
         "Masters of 1.5 and 1.6 keep the mounts they know in sessions.mfs. Replay does not need it; a newer master that imports the state takes it, and without it mounts have to connect anew.";
+    UNTIL = "MFS-0027", "a point in time was asked for",
+        "The result is the state behind the chosen change. Metadata can be taken back, data cannot: chunks that later changes deleted are gone, chunks they wrote to hold newer data, chunks that no file refers to any more are removed by the chunk servers, and chunks made later are unknown to the restored master, which removes them after about a week. Copy what must not be lost out of the running filesystem first.";
 }
 
 /// All losses.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::changelog::file::log_name;
 use crate::dialect::Dialect;
+use crate::time::Point;
 
 /// Options of plans and rescues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub struct EngineOptions {
     /// Product line of the result: `1.6`, `2`, `3` or `4`.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub as_dialect: Option<String>,
-    /// Last change to replay: an id.
+    /// Last change to replay: an id, or a time as [`Point`] reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
@@ -32,6 +33,15 @@ impl EngineOptions {
     /// When there is no such product line.
     pub fn dialect(&self) -> Result<Option<Dialect>> {
         self.as_dialect.as_deref().map(|s| s.parse().map_err(Error::Usage)).transpose()
+    }
+
+    /// The point in time asked for.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither an id nor a time.
+    pub fn until(&self) -> Result<Option<Point>> {
+        self.until.as_deref().map(str::parse).transpose()
     }
 }
 

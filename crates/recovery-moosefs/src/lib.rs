@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod browse;
 mod case;
 pub mod changelog;
 #[cfg(feature = "cli")]
@@ -52,6 +53,9 @@ mod plan;
 pub mod replay;
 pub mod run;
 pub mod survey;
+pub mod time;
+pub mod trace;
+pub mod until;
 
 pub use apply::convert;
 pub use dialect::Dialect;

@@ -1,6 +1,8 @@
 //! From a report to a plan: which base, which logs, up to which change, and what is lost by it.
 
-use recovery_core::{Context, Error, Plan, Reason, Report, Result, Sources, Step, WriteStep};
+use std::sync::Arc;
+
+use recovery_core::{Context, Error, Plan, PlanState, Reason, Report, Result, Sources, Step, WriteStep};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -66,23 +68,24 @@ pub(crate) fn plan(
     value: &Value,
     cx: &Context,
 ) -> Result<Plan> {
-    if options.until.is_some() {
-        return Err(Error::unsupported("--until: stopping at a chosen change or time"));
-    }
     refuse_if_locked(sources)?;
     let found = report.state::<Case>();
-    let owned;
     let case = match found {
-        Some(ref c) if c.built.is_some() || c.way.is_none() => c,
+        Some(c) if c.built.is_some() || c.way.is_none() => c,
         _ => {
             let mut full = cx.clone();
             full.check = recovery_core::Check::Full;
             let again = crate::inspect::inspect(sources, options, &full)?;
-            owned = again.state::<Case>().ok_or_else(|| Error::Unusable("nothing to restore from".to_owned()))?;
-            &owned
+            again.state::<Case>().ok_or_else(|| Error::Unusable("nothing to restore from".to_owned()))?
         }
     };
-    let (dialect, convert) = dialects(case, options.dialect()?, cx)?;
+    let (dialect, convert) = dialects(&case, options.dialect()?, cx)?;
+    if case.way.is_none() && case.until < u64::MAX {
+        return Err(Error::Unusable(format!(
+            "no metadata file is as old as change {}, and the logs do not lead there from the first change",
+            case.until
+        )));
+    }
     let (Some(way), Some(built)) = (&case.way, &case.built) else {
         return Err(Error::Unusable(
             "no metadata file can be loaded, and the logs do not start with the first change".to_owned(),
@@ -106,7 +109,7 @@ pub(crate) fn plan(
             })
             .collect()
     };
-    losses(&mut plan, case);
+    losses(&mut plan, &case);
     let now = u32::try_from(cx.now_ms / 1000).unwrap_or(u32::MAX);
     let recipe = Recipe {
         base: base.map(|b| (b.source, b.entry.name.clone())),
@@ -147,13 +150,31 @@ pub(crate) fn plan(
         "version": version, "metaid": built.model.metaid(), "dialect": result_dialect.name(),
         "inodes": totals.inodes, "edges": totals.edges, "chunks": totals.chunks, "recipe": recipe,
     });
+    if let (Some(after), Some(result)) = (&case.after, plan.result.as_object_mut()) {
+        result.insert("after".to_owned(), json!(after));
+    }
     plan.next = vec![
         "chown mfs:mfs NEWDIR/metadata.mfs".to_owned(),
         "stop every mfsmaster, move the old data directory aside, put metadata.mfs into a new one".to_owned(),
         "mfsmaster start      (without -a: the state is complete)".to_owned(),
         "keep the old directory until the filesystem was checked: moving it back undoes everything".to_owned(),
     ];
+    if let Some(a) = &case.after {
+        if a.files_total > 0 {
+            plan.next.push(format!(
+                "{} files have data that later changes deleted or replaced: they are listed in result.after of NEWDIR/.recover/plan.json",
+                a.files_total
+            ));
+        }
+        if a.chunks_unknown > 0 {
+            plan.next.push(format!(
+                "{} chunks made later are unknown to this state; its master removes them after about a week: copy what you need out of the running filesystem before",
+                a.chunks_unknown
+            ));
+        }
+    }
     plan.seal(sources, &[])?;
+    plan.state = PlanState::of(Arc::clone(&case));
     Ok(plan)
 }
 
@@ -178,7 +199,7 @@ fn write(to: &str, what: &str, size: u64, last: bool) -> Step {
 
 pub(crate) fn losses(plan: &mut Plan, case: &Case) {
     let (Some(way), Some(built)) = (&case.way, &case.built) else { return };
-    let last = case.survey.logs.iter().filter_map(|l| l.scan.last).max().unwrap_or(0);
+    let last = case.survey.logs.iter().filter_map(|l| l.scan.last).max().unwrap_or(0).min(case.until);
     let behind = |id: u64| last.saturating_add(1).saturating_sub(id);
     if case.survey.metaids().len() > 1 {
         plan.lose("two-filesystems", "metadata files of another filesystem are ignored", 1, 0);

@@ -220,6 +220,8 @@ fn attempt(job: &Job, cx: &Context) -> Result<Attempt, Error> {
     if !any {
         return Ok(Attempt { built, stop: None, at_rest: false });
     }
+    built.model.index_names();
+    merger.hash_names(built.model.names.hasher);
     let (mut current, mut next) = (Batch::default(), Batch::default());
     if !merger.fill(&mut current)? {
         let stop = ended(&merger);
@@ -281,7 +283,7 @@ fn apply(replayer: &mut Replayer, batch: &Batch) -> Applied {
     for (i, e) in batch.entries.iter().enumerate() {
         if i % GROUP == 0 {
             let group = batch.entries.get(i..batch.entries.len().min(i.saturating_add(GROUP)));
-            replayer.warm(batch, group.unwrap_or_default());
+            replayer.warm(group.unwrap_or_default());
         }
         let text = batch.line(e);
         let why = match &e.op {
@@ -295,7 +297,7 @@ fn apply(replayer: &mut Replayer, batch: &Batch) -> Applied {
                     Op::Release { .. } if out.first_release.is_none() => out.first_release = Some(e.id),
                     _ => {}
                 }
-                match replayer.step(text, e.id, e.time, op) {
+                match replayer.step(text, e.id, e.time, op, e.hash) {
                     Ok(()) => {
                         out.told = out.told.saturating_add(u64::from(!matches!(op, Op::Idle)));
                         continue;

@@ -374,14 +374,18 @@ impl Survey {
         Way { base, dialect, from, reach, logs: used, gap, metaid, reasons: Vec::new() }
     }
 
-    /// All ways, the best first.
+    /// All ways to the state behind the change `until`, the best first. A base with a later state is none.
     #[must_use]
-    pub fn ways(&self, asked: Option<Dialect>) -> Vec<Way> {
+    pub fn ways(&self, asked: Option<Dialect>, until: u64) -> Vec<Way> {
         let runs = self.ids();
+        let end = until.saturating_add(1);
         let mut ways: Vec<(Way, u8)> = Vec::new();
         for (i, b) in self.bases.iter().enumerate() {
             let Ok(o) = &b.outline else { continue };
             let mut w = self.way(Some(i), &runs, asked);
+            if w.from > end {
+                continue;
+            }
             let mut rank = 3;
             if !b.whole() {
                 rank = 0;
@@ -399,7 +403,7 @@ impl Survey {
         let implied = self.way(None, &runs, asked);
         let starts = self.ids().first().is_some_and(|r| r.0 == implied.from);
         let has_new = self.bases.iter().any(Base::is_new);
-        if starts && !has_new && implied.reach > implied.from {
+        if starts && !has_new && implied.reach > implied.from && implied.from <= end {
             let mut w = implied;
             w.reasons.push(format!("no file, but logs from the first change on; they lead to version {}", w.reach));
             ways.push((w, 2));
@@ -407,7 +411,14 @@ impl Survey {
         ways.sort_by_key(|(w, rank)| {
             let lost = u8::from(*rank == 0);
             let doubtful = u8::from(*rank == 1);
-            (lost, std::cmp::Reverse(w.reach), doubtful, std::cmp::Reverse(*rank), std::cmp::Reverse(w.from), w.base)
+            (
+                lost,
+                std::cmp::Reverse(w.reach.min(end)),
+                doubtful,
+                std::cmp::Reverse(*rank),
+                std::cmp::Reverse(w.from),
+                w.base,
+            )
         });
         ways.into_iter().map(|w| w.0).collect()
     }

@@ -67,6 +67,15 @@ struct Writer {
     files: Vec<(u32, u32, String, u64, bool)>,
     trash: Vec<u32>,
     names: u32,
+    /// Directory, name and inode of snapshots.
+    copies: Vec<(u32, String, u32)>,
+}
+
+/// Highest inode after all lines so far: how many nodes a snapshot makes, only replay can tell.
+fn highest_inode(log: &str) -> u32 {
+    let bytes = ours(log);
+    let at = bytes.windows(8).position(|w| w == b"NODE 1.4").unwrap() + 16;
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 impl Writer {
@@ -88,12 +97,39 @@ impl Writer {
         format!("n%2C{}%25", self.names)
     }
 
+    /// A copy of a tree or file, into the root or over an earlier copy.
+    ///
+    /// With one group: of each group in the list form `[5,6]`, 3.0.117 drops the first digit when it replays.
+    fn snapshot(&mut self, a: u32, b: u32) {
+        let tree = a.is_multiple_of(2) || self.files.is_empty();
+        let source = match tree {
+            true if self.dirs.len() < 2 => return,
+            true => self.dirs[1 + a as usize / 2 % (self.dirs.len() - 1)],
+            false => self.files[a as usize % self.files.len()].0,
+        };
+        let (uid, mode) = (if b.is_multiple_of(4) { 1000 } else { 0 }, (b >> 2) & 0b1010);
+        let again = self.copies.iter().find(|c| c.2 == source).cloned();
+        if let Some((p, n, _)) = again {
+            self.line(&format!("SNAPSHOT({source},{p},{n},{},0,{uid},7,18)", mode | 1));
+        } else {
+            let n = self.name();
+            self.line(&format!("SNAPSHOT({source},1,{n},{mode},0,{uid},7,18)"));
+            if uid == 0 {
+                // another user may be unable to read it, and then no copy is made
+                self.copies.push((1, n, source));
+            }
+        }
+        self.inode = highest_inode(&self.log);
+        // chunks are shared now, and a write would copy them
+        self.files.retain(|f| f.3 == 0);
+    }
+
     fn step(&mut self, op: u8, a: u32, b: u32) {
         self.ts += u32::from(b.is_multiple_of(7));
         let ts = self.ts;
         let dir = self.dirs[a as usize % self.dirs.len()];
         let at = if self.files.is_empty() { None } else { Some(b as usize % self.files.len()) };
-        match (op % 24, at) {
+        match (op % 28, at) {
             (0..=3, _) => {
                 self.inode += 1;
                 let (n, i) = (self.name(), self.inode);
@@ -211,6 +247,12 @@ impl Writer {
                 self.line(&format!("ACCESS({i})"));
             }
             (23, _) => self.line(&format!("CSDBOP(0,{},{},0)", 1 + self.id, 1000 + b % 1000)),
+            (24..=26, _) => self.snapshot(a, b),
+            (27, _) if !self.copies.is_empty() => {
+                let (p, n, _) = self.copies.swap_remove(b as usize % self.copies.len());
+                let uid = if a.is_multiple_of(3) { 1000 } else { 0 };
+                self.line(&format!("SNAPSHOT(0,{p},{n},{},0,{uid},7,18)", 0x80 | (a % 2) << 2));
+            }
             _ => self.line("IDLE()"),
         }
     }

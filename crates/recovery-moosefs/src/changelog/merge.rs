@@ -12,6 +12,7 @@ use super::LineError;
 use super::file::{Line, LineReader};
 use super::line::{body, line_id};
 use super::op::Op;
+use crate::model::names::NameHasher;
 
 /// Lines of a batch.
 const BATCH: usize = 1 << 14;
@@ -53,6 +54,8 @@ pub struct Entry {
     pub at: u64,
     /// Whether the line ends with a newline.
     pub terminated: bool,
+    /// Hash of the directory and the first name, where the merger hashes names and the name is not escaped.
+    pub(crate) hash: Option<u32>,
     /// What is done, or why the line cannot be read.
     pub op: Result<Op, LineError>,
 }
@@ -156,6 +159,7 @@ pub struct Merger<'b> {
     /// Lines that are no lines: input, offset, length.
     pub garbage: Vec<(usize, u64, u64)>,
     until: u64,
+    hasher: Option<NameHasher>,
 }
 
 impl std::fmt::Debug for Merger<'_> {
@@ -181,7 +185,13 @@ impl<'b> Merger<'b> {
             end: None,
             garbage: Vec::new(),
             until,
+            hasher: None,
         }
+    }
+
+    /// Also hashes the names that are looked up, so that the thread that applies changes need not.
+    pub(crate) const fn hash_names(&mut self, hasher: NameHasher) {
+        self.hasher = Some(hasher);
     }
 
     /// Why the sequence ended; `None` while it goes on.
@@ -224,7 +234,7 @@ impl<'b> Merger<'b> {
         let before = self.next;
         while source.head == Some(self.next) && self.next < barrier && batch.has_room() {
             let line = source.reader.line();
-            push(batch, i, self.next, source.prefix, line.text, line.at, line.terminated);
+            push(batch, self.hasher, i, self.next, source.prefix, line.text, line.at, line.terminated);
             remember(&mut self.hashes, self.next, line.text);
             self.next = self.next.saturating_add(1);
             source.advance(i, &mut self.garbage)?;
@@ -287,7 +297,7 @@ impl<'b> Merger<'b> {
         }
         let Some((input, held)) = best else { return Ok(false) };
         let at = line_id(&held.text).map_or(0, |l| l.1);
-        push(batch, input, self.next, at, &held.text, held.at, held.terminated);
+        push(batch, self.hasher, input, self.next, at, &held.text, held.at, held.terminated);
         remember(&mut self.hashes, self.next, &held.text);
         self.next = self.next.saturating_add(1);
         Ok(true)
@@ -334,14 +344,34 @@ fn better(a: (usize, Held), b: (usize, Held)) -> Option<(usize, Held)> {
 }
 
 #[inline]
-fn push(batch: &mut Batch, input: usize, id: u64, at: usize, text: &[u8], offset: u64, terminated: bool) {
+#[expect(clippy::too_many_arguments, reason = "the parts of a line")]
+fn push(
+    batch: &mut Batch,
+    hasher: Option<NameHasher>,
+    input: usize,
+    id: u64,
+    at: usize,
+    text: &[u8],
+    offset: u64,
+    terminated: bool,
+) {
     let start = batch.text.len();
     batch.text.extend_from_slice(text);
     let (time, op) = match body(text, at) {
         Ok((time, op)) => (time, Ok(op)),
         Err(e) => (0, Err(e)),
     };
-    batch.entries.push(Entry { start, end: batch.text.len(), id, time, input, at: offset, terminated, op });
+    let hash = hasher.zip(op.as_ref().ok()).and_then(|(hasher, op)| {
+        let (parent, name) = match op {
+            Op::Create { parent, name, .. } | Op::Unlink { parent, name, .. } | Op::Symlink { parent, name, .. } => {
+                (*parent, name.of(text))
+            }
+            Op::Move { from, name, .. } => (*from, name.of(text)),
+            _ => return None,
+        };
+        (!name.contains(&b'%')).then(|| hasher.hash(parent, name))
+    });
+    batch.entries.push(Entry { start, end: batch.text.len(), id, time, input, at: offset, terminated, hash, op });
 }
 
 #[cold]

@@ -34,7 +34,7 @@ pub fn inspect(sources: &Sources, options: &EngineOptions, cx: &Context) -> Resu
         report.next("no metadata files and no change logs here: give the data directory of the master or a metalogger");
         return Ok(report.finish());
     }
-    let case = decide(survey, asked, cx)?;
+    let case = decide(survey, asked, options.until()?, cx)?;
     findings(&mut report, &case, cx);
     for (rank, w) in (1..).zip(&case.ways) {
         let name = w.base.and_then(|i| case.survey.bases.get(i)).map_or("(new filesystem)", |b| b.entry.name.as_str());
@@ -265,8 +265,51 @@ fn logs(report: &mut ReportBuilder, case: &Case) {
     }
 }
 
+/// What a point in time cannot bring back.
+fn after(report: &mut ReportBuilder, case: &Case) {
+    let Some(a) = &case.after else { return };
+    let mut say = |text: String| {
+        report.finding(Finding::new(&codes::UNTIL, Severity::Note, "").summary(text));
+    };
+    say(format!("the state behind change {}: {} later changes are taken back", a.until, a.undone));
+    if a.clock_back > 0 {
+        say(format!("the clock went back: {} changes behind the chosen one carry an earlier time", a.clock_back));
+    }
+    if let Some(why) = &a.stopped {
+        say(why.clone());
+    }
+    if a.chunks_unknown > 0 {
+        say(format!(
+            "{} chunks made by later changes are unknown to the restored master, which removes them after about a week",
+            a.chunks_unknown
+        ));
+    }
+    if a.files_total > 0 {
+        say(format!(
+            "{} files of that state have data that is not what it was: {} chunks are deleted, {} hold newer data, {} were given up by all files",
+            a.files_total, a.chunks_gone, a.chunks_newer, a.chunks_dropped
+        ));
+    }
+    for f in a.files.iter().take(1000) {
+        let path = recovery_core::names::terminal(&f.path).into_owned();
+        say(format!(
+            "/{path} (inode {}): of {} chunks {} deleted, {} newer, {} given up",
+            f.inode, f.chunks, f.gone, f.newer, f.dropped
+        ));
+    }
+}
+
 fn outcome(report: &mut ReportBuilder, case: &Case) {
+    if case.way.is_none() && case.until < u64::MAX {
+        let f = Finding::new(&codes::UNTIL, Severity::Lost, "");
+        let first = case.survey.bases.iter().filter_map(crate::survey::Base::version).min().unwrap_or(0);
+        report.finding(f.summary(format!(
+            "no metadata file is as old as change {}; the oldest has the state of version {first}",
+            case.until
+        )));
+    }
     let Some(way) = &case.way else { return };
+    after(report, case);
     if let (Some(later), Some(built)) = (case.later(), &case.built) {
         let (name, version, reached) = (&later.entry.name, later.version().unwrap_or(0), built.model.version());
         let f = Finding::new(&codes::LATER_STATE, Severity::Lost, name.clone()).source(later.source);

@@ -2,9 +2,7 @@
 //!
 //! A metadata file of three million nodes must fit into a few hundred megabytes, so nothing here is a pointer.
 
-use std::hash::{BuildHasher, RandomState};
-
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
 use super::pages::{Pages, Plain};
 
@@ -361,46 +359,5 @@ impl Tables {
         }
         self.release(t);
         Some(new)
-    }
-}
-
-/// From (directory, name) to an edge: 32 bits of hash beside the slot, so that growing touches no edge.
-#[derive(Debug)]
-pub(crate) struct NameTable {
-    table: HashTable<(u32, u32)>,
-    seed: u64,
-}
-
-impl NameTable {
-    pub(crate) fn with_capacity(n: usize) -> Self {
-        Self { table: HashTable::with_capacity(n), seed: RandomState::new().hash_one(0u8) }
-    }
-
-    #[inline]
-    pub(crate) fn hash(&self, parent: u32, name: &[u8]) -> u32 {
-        let seed = self.seed ^ u64::from(parent).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let h = xxhash_rust::xxh3::xxh3_64_with_seed(name, seed);
-        u32::try_from(((h >> 32) ^ h) & 0xFFFF_FFFF).unwrap_or(0)
-    }
-
-    #[inline]
-    const fn spread(hash: u32) -> u64 {
-        (hash as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-    }
-
-    #[inline]
-    pub(crate) fn find(&self, hash: u32, mut same: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.table.find(Self::spread(hash), |&(h, slot)| h == hash && same(slot)).map(|e| e.1)
-    }
-
-    #[inline]
-    pub(crate) fn insert(&mut self, hash: u32, slot: u32) {
-        self.table.insert_unique(Self::spread(hash), (hash, slot), |&(h, _)| Self::spread(h));
-    }
-
-    pub(crate) fn remove(&mut self, hash: u32, slot: u32) {
-        if let Ok(entry) = self.table.find_entry(Self::spread(hash), |&(_, s)| s == slot) {
-            entry.remove();
-        }
     }
 }

@@ -6,6 +6,7 @@ pub mod classes;
 pub mod glob;
 pub mod load;
 pub(crate) mod locks;
+pub(crate) mod names;
 mod order;
 mod pages;
 pub mod store;
@@ -19,10 +20,11 @@ use crate::format::edge::NO_EDGE_IDS;
 use crate::format::node::Kind;
 use crate::format::session::SessionRecord;
 use crate::format::small::{QuotaRecord, ServerRecord};
-use arena::{Arena, Index, NONE, NameTable, Tables, Texts};
+use arena::{Arena, Index, NONE, Tables, Texts};
 use chunks::Chunks;
 use classes::Classes;
 use locks::Locks;
+use names::NameTable;
 
 pub(crate) use tree::{Edge, Node};
 
@@ -168,7 +170,32 @@ impl Inodes {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Xattrs {
     pub(crate) seq: u64,
-    pub(crate) list: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub(crate) list: Vec<Xattr>,
+}
+
+/// One extended attribute: name and value in one piece.
+#[derive(Clone, Debug)]
+pub(crate) struct Xattr {
+    data: Box<[u8]>,
+    /// Order of insertion; decides the order within a bucket of 2.x.
+    pub(crate) seq: u64,
+    name: u8,
+}
+
+impl Xattr {
+    /// Names have at most 255 bytes.
+    pub(crate) fn new(name: &[u8], value: &[u8], seq: u64) -> Self {
+        let name = name.get(..name.len().min(255)).unwrap_or_default();
+        Self { data: [name, value].concat().into(), seq, name: u8::try_from(name.len()).unwrap_or(u8::MAX) }
+    }
+
+    pub(crate) fn name(&self) -> &[u8] {
+        self.data.get(..usize::from(self.name)).unwrap_or_default()
+    }
+
+    pub(crate) fn value(&self) -> &[u8] {
+        self.data.get(usize::from(self.name)..).unwrap_or_default()
+    }
 }
 
 /// The whole state of one filesystem.
@@ -225,7 +252,7 @@ impl Model {
             edges: Arena::with_capacity(nodes),
             edge_bytes: 0,
             edge_count: 0,
-            names: NameTable::with_capacity(0),
+            names: NameTable::new(),
             named: false,
             texts: Texts::default(),
             tables: Tables::default(),

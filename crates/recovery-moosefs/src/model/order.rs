@@ -167,20 +167,13 @@ impl Model {
 
     /// Slots of the edges in the order a master writes them.
     pub(crate) fn edge_order(&self) -> Vec<u32> {
+        let lists = self.lists();
         let mut order = Vec::with_capacity(usize::try_from(self.edge_count).unwrap_or(0));
         let mut stack = vec![1u32];
-        let mut below = Vec::new();
         while let Some(dir) = stack.pop() {
-            let mut at = self.node(dir).map_or(NONE, |n| if n.is_dir() { n.a } else { NONE });
-            while at != NONE {
-                let e = self.edges.get(at);
-                order.push(at);
-                if e.is_dir_edge() {
-                    below.push(e.child);
-                }
-                at = e.next;
-            }
-            stack.extend(below.drain(..).rev());
+            let Some((list, below)) = self.slot(dir).and_then(|s| lists.of(s)) else { continue };
+            order.extend_from_slice(list);
+            stack.extend(below.iter().rev());
         }
         for &head in self.trash.iter().chain(&self.sustained) {
             let mut at = head;
@@ -190,5 +183,61 @@ impl Model {
             }
         }
         order
+    }
+
+    /// The names of every directory. A list waits for memory at each step, so several are followed at once.
+    fn lists(&self) -> Lists {
+        let nodes = self.nodes.slots();
+        let dirs: Vec<(u32, u32)> =
+            (0u32..).zip(nodes).filter(|(_, n)| n.is_dir() && n.a != NONE).map(|(slot, n)| (slot, n.a)).collect();
+        let parts = dirs.par_chunks(LISTS * 16).map(|group| self.follow(group)).collect();
+        Lists { part: LISTS * 16, dirs, parts }
+    }
+
+    fn follow(&self, dirs: &[(u32, u32)]) -> Vec<List> {
+        let mut out: Vec<List> = dirs.iter().map(|_| List::default()).collect();
+        for (group, lists) in dirs.chunks(LISTS).zip(out.chunks_mut(LISTS)) {
+            let mut at: Vec<u32> = group.iter().map(|d| d.1).collect();
+            let mut open = true;
+            while open {
+                open = false;
+                for (at, list) in at.iter_mut().zip(lists.iter_mut()).filter(|(at, _)| **at != NONE) {
+                    let e = self.edges.get(*at);
+                    list.slots.push(*at);
+                    if e.is_dir_edge() {
+                        list.below.push(e.child);
+                    }
+                    *at = e.next;
+                    open = true;
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Lists followed at the same time.
+const LISTS: usize = 16;
+
+/// The names of a directory, and the directories among its children.
+#[derive(Default)]
+struct List {
+    slots: Vec<u32>,
+    below: Vec<u32>,
+}
+
+/// The names of all directories that have any.
+struct Lists {
+    part: usize,
+    /// Slot and first name of each, by slot.
+    dirs: Vec<(u32, u32)>,
+    parts: Vec<Vec<List>>,
+}
+
+impl Lists {
+    fn of(&self, slot: u32) -> Option<(&[u32], &[u32])> {
+        let i = self.dirs.binary_search_by_key(&slot, |d| d.0).ok()?;
+        let list = self.parts.get(i / self.part)?.get(i % self.part)?;
+        Some((&list.slots, &list.below))
     }
 }

@@ -23,6 +23,8 @@ use super::{Model, hash32};
 
 /// Items encoded by one task.
 const SEGMENT: usize = 1 << 14;
+/// Items whose memory is waited for together.
+const AHEAD: usize = 32;
 /// Tasks in flight.
 const WINDOW: usize = 8;
 
@@ -148,9 +150,12 @@ impl Sink<'_> {
 }
 
 /// Writes segments encoded in parallel, in order, while the next ones are encoded; the exclusive or of their sums.
+///
+/// Items lie anywhere in memory; `touch` reads something of each, for a group of them at once, before they are encoded.
 fn segments<T: Sync>(
     out: &mut (dyn Write + Send),
     items: &[T],
+    touch: impl Fn(&T) -> u32 + Sync,
     encode: impl Fn(&T, &mut Buffer) + Sync,
 ) -> io::Result<u32> {
     let fresh = || (0..WINDOW).map(|_| Buffer::default()).collect::<Vec<Buffer>>();
@@ -162,8 +167,11 @@ fn segments<T: Sync>(
                 let parts = window.par_chunks(SEGMENT).map(Some).chain(rayon::iter::repeat_n(None, WINDOW));
                 next.par_iter_mut().zip(parts).for_each(|(b, part)| {
                     b.clear();
-                    for item in part.unwrap_or_default() {
-                        encode(item, b);
+                    for group in part.unwrap_or_default().chunks(AHEAD) {
+                        std::hint::black_box(group.iter().fold(0, |x, item| x ^ touch(item)));
+                        for item in group {
+                            encode(item, b);
+                        }
                     }
                 });
             },
@@ -176,6 +184,12 @@ fn segments<T: Sync>(
         all.merge(&b.pieces);
     }
     Ok(all.value())
+}
+
+/// Bucket of an attribute in 2.x: `xattr.c` (`xattr_data_hash_fn`).
+fn xattr_bucket(inode: u32, name: &[u8]) -> u32 {
+    let start = inode.wrapping_mul(5381);
+    name.iter().fold(start, |h, &b| h.wrapping_mul(33).wrapping_add(u32::from(b))) & 0x7_FFFF
 }
 
 impl Model {
@@ -242,13 +256,18 @@ impl Model {
         header.encode(0x15, &mut head);
         out.write_all(&Signature::Version(0x15).encode())?;
         out.write_all(&head)?;
-        segments(out, &self.node_order(), |&slot, b| self.encode_node(slot, 0x10, b))?;
+        segments(out, &self.node_order(), |&s| self.nodes.get(s).inode, |&slot, b| self.encode_node(slot, 0x10, b))?;
         out.write_all(&[0])?;
-        segments(out, &self.edge_order(), |&slot, b| self.encode_edge(slot, 0x10, b))?;
+        segments(out, &self.edge_order(), |&s| self.edges.get(s).child, |&slot, b| self.encode_edge(slot, 0x10, b))?;
         out.write_all(&[0; 10])?;
         out.write_all(&self.free_bytes().bytes)?;
         out.write_all(&self.chunks.next.to_be_bytes())?;
-        segments(out, &self.chunk_order(), |&slot, b| self.encode_chunk(slot, 0x10, options, b))?;
+        segments(
+            out,
+            &self.chunk_order(),
+            |&s| self.chunks.slots.get(s).version,
+            |&slot, b| self.encode_chunk(slot, 0x10, options, b),
+        )?;
         out.write_all(&[0; 16])
     }
 
@@ -260,7 +279,7 @@ impl Model {
         sink.out.write_all(&SectionHead { name: *b"NODE", version, length }.encode())?;
         sink.out.write_all(&head)?;
         let mut sum = piece(&head) ^ piece(&[0]);
-        sum ^= segments(sink.out, &order, |&slot, b| self.encode_node(slot, version, b))?;
+        sum ^= segments(sink.out, &order, |&s| self.nodes.get(s).inode, |&slot, b| self.encode_node(slot, version, b))?;
         sink.out.write_all(&[0])?;
         sink.entries.push((*b"NODE", sum ^ frame(*b"NODE", version, length)));
         Ok(())
@@ -347,7 +366,7 @@ impl Model {
         sink.out.write_all(&SectionHead { name: *b"EDGE", version, length }.encode())?;
         sink.out.write_all(&self.next_edge.to_be_bytes())?;
         let mut sum = piece(&self.next_edge.to_be_bytes()) ^ piece(&[0; 18]);
-        sum ^= segments(sink.out, &order, |&slot, b| self.encode_edge(slot, version, b))?;
+        sum ^= segments(sink.out, &order, |&s| self.edges.get(s).child, |&slot, b| self.encode_edge(slot, version, b))?;
         sink.out.write_all(&[0; 18])?;
         sink.entries.push((*b"EDGE", sum ^ frame(*b"EDGE", version, length)));
         Ok(())
@@ -381,7 +400,12 @@ impl Model {
         sink.out.write_all(&self.chunks.next.to_be_bytes())?;
         let zeros = vec![0; ChunkRecord::fixed_size(version)];
         let mut sum = piece(&self.chunks.next.to_be_bytes()) ^ piece(&zeros);
-        sum ^= segments(sink.out, &order, |&slot, b| self.encode_chunk(slot, version, options, b))?;
+        sum ^= segments(
+            sink.out,
+            &order,
+            |&s| self.chunks.slots.get(s).version,
+            |&slot, b| self.encode_chunk(slot, version, options, b),
+        )?;
         sink.out.write_all(&zeros)?;
         sink.entries.push((*b"CHNK", sum ^ frame(*b"CHNK", version, size)));
         Ok(())
@@ -502,13 +526,20 @@ impl Model {
 
     fn xattr_bytes(&self) -> Buffer {
         let mut b = Buffer::default();
-        let mut all: Vec<_> = self.xattrs.iter().collect();
-        all.sort_unstable_by_key(|(inode, x)| (**inode & 0xF_FFFF, std::cmp::Reverse(x.seq)));
-        for (&inode, x) in all {
-            for (name, value) in &x.list {
-                XattrRecord { inode, name, value }.encode(&mut b.bytes);
-                b.cut_at(&[XattrRecord::FIXED, name.len()]);
-            }
+        let mut all: Vec<_> = self
+            .xattrs
+            .iter()
+            .flat_map(|(inode, x)| x.list.iter().zip(0u32..).map(|(a, i)| (*inode, x.seq, i, a)))
+            .collect();
+        if self.dialect == Dialect::V2 {
+            // 2.x walks the attributes of all nodes by buckets of their own
+            all.sort_unstable_by_key(|(inode, _, _, x)| (xattr_bucket(*inode, x.name()), std::cmp::Reverse(x.seq)));
+        } else {
+            all.sort_unstable_by_key(|(inode, seq, i, _)| (inode & 0xF_FFFF, std::cmp::Reverse(*seq), *i));
+        }
+        for (inode, _, _, x) in all {
+            XattrRecord { inode, name: x.name(), value: x.value() }.encode(&mut b.bytes);
+            b.cut_at(&[XattrRecord::FIXED, x.name().len()]);
         }
         b.zeros(XattrRecord::FIXED);
         b

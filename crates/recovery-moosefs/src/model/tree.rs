@@ -259,21 +259,21 @@ impl Model {
             return;
         }
         self.named = true;
-        let slots = self.edges.slots();
-        let mut names = super::arena::NameTable::with_capacity(slots.len().saturating_add(slots.len() / 8));
-        for (i, e) in slots.iter().enumerate() {
-            if e.parent != 0 {
-                let hash = names.hash(e.parent, self.texts.get(e.text()));
-                names.insert(hash, u32::try_from(i).unwrap_or(NONE));
-            }
-        }
-        self.names = names;
+        let texts = &self.texts;
+        self.names = super::names::NameTable::build(self.edges.slots(), |hasher, e| {
+            (e.parent != 0).then(|| hasher.hash(e.parent, texts.get(e.text())))
+        });
     }
 
     /// The edge of a name in a directory.
     #[inline]
     pub(crate) fn lookup(&self, parent: u32, name: &[u8]) -> Option<u32> {
-        let hash = self.names.hash(parent, name);
+        self.lookup_hashed(self.names.hasher.hash(parent, name), parent, name)
+    }
+
+    /// The same, with the hash of directory and name.
+    #[inline]
+    pub(crate) fn lookup_hashed(&self, hash: u32, parent: u32, name: &[u8]) -> Option<u32> {
         self.names.find(hash, |slot| {
             let e = self.edges.get(slot);
             e.parent == parent && self.texts.get(e.text()) == name
@@ -344,6 +344,11 @@ impl Model {
 
     /// Gives a node a name.
     pub(crate) fn link(&mut self, ts: u32, parent: u32, child: u32, name: &[u8]) -> Outcome {
+        self.link_hashed(self.names.hasher.hash(parent, name), ts, parent, child, name)
+    }
+
+    /// The same, with the hash of directory and name.
+    pub(crate) fn link_hashed(&mut self, hash: u32, ts: u32, parent: u32, child: u32, name: &[u8]) -> Outcome {
         self.charge(EDGE_COST.saturating_add(name.len() as u64))?;
         let id = self.take_edge_id();
         let text = self.texts.add(name).ok_or(Status::OUTOFMEMORY)?;
@@ -352,7 +357,6 @@ impl Model {
         self.count_edge(name.len(), true);
         self.push_front(edge);
         self.adopt(child, edge)?;
-        let hash = self.names.hash(parent, name);
         self.names.insert(hash, edge);
         let snapshots = self.has_snapshot_bit();
         let p = self.node_mut(parent)?;
@@ -401,7 +405,7 @@ impl Model {
         self.unlist(edge);
         self.disown(e.child, edge);
         if e.parent != 0 {
-            let hash = self.names.hash(e.parent, self.texts.get(e.text()));
+            let hash = self.names.hasher.hash(e.parent, self.texts.get(e.text()));
             self.names.remove(hash, edge);
         }
         let len = self.texts.get(e.text()).len();
@@ -459,10 +463,43 @@ impl Model {
         path
     }
 
+    /// The first path of a node from the root, without a slash in front; for trash entries the former path.
+    pub(crate) fn first_path(&self, n: &Node) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let (mut at, mut steps) = (n.parents, self.directories.saturating_add(2));
+        while at != NONE && steps > 0 {
+            steps = steps.saturating_sub(1);
+            let e = self.edges.get(at);
+            parts.push(self.edge_text(e));
+            at = if e.parent > 1 { self.node(e.parent).map_or(NONE, |p| p.parents) } else { NONE };
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
     /// Makes a node and gives it its name.
     #[expect(clippy::too_many_arguments, reason = "the fields of CREATE")]
     pub(crate) fn create_node(
         &mut self,
+        ts: u32,
+        parent: u32,
+        name: &[u8],
+        kind: Kind,
+        mode: u16,
+        umask: u16,
+        uid: u32,
+        gid: u32,
+        copy_sgid: bool,
+    ) -> Outcome<u32> {
+        let hash = self.names.hasher.hash(parent, name);
+        self.create_hashed(hash, ts, parent, name, kind, mode, umask, uid, gid, copy_sgid)
+    }
+
+    /// The same, with the hash of directory and name.
+    #[expect(clippy::too_many_arguments, reason = "the fields of CREATE")]
+    pub(crate) fn create_hashed(
+        &mut self,
+        hash: u32,
         ts: u32,
         parent: u32,
         name: &[u8],
@@ -514,7 +551,7 @@ impl Model {
             ..Node::default()
         };
         self.add_node(node).ok_or(Status::OUTOFMEMORY)?;
-        self.link(ts, parent, inode, name)?;
+        self.link_hashed(hash, ts, parent, inode, name)?;
         Ok(inode)
     }
 

@@ -11,7 +11,7 @@ use crate::model::tree::{
     BY_ATIME, BY_CTIME, BY_MTIME, HAS_ACCESS_ACL, HAS_DEFAULT_ACL, HAS_XATTR, IMMUTABLE, KEEP_MODE, NO_ENTRY_CACHE,
     NO_OWNER,
 };
-use crate::model::{Outcome, Status, Xattrs};
+use crate::model::{Outcome, Status, Xattr, Xattrs};
 
 const MAX_VALUE: usize = 65_536;
 const RECURSIVE: u32 = 4;
@@ -232,7 +232,7 @@ impl Replayer {
         let known = self.model.xattrs.contains_key(&inode);
         ensure(known || mode < 2, Status::ENOATTR)?;
         let x = self.model.xattrs.entry(inode).or_insert_with(|| Xattrs { seq, list: Vec::new() });
-        let at = x.list.iter().position(|(n, _)| n.as_ref() == name);
+        let at = x.list.iter().position(|x| x.name() == name);
         match (at, mode) {
             (Some(_), 1) => return Err(Status::EEXIST),
             (None, 2 | 3) => return Err(Status::ENOATTR),
@@ -240,14 +240,14 @@ impl Replayer {
                 x.list.remove(at);
             }
             (Some(at), _) => {
-                if let Some(pair) = x.list.get_mut(at) {
-                    pair.1 = value.into();
+                if let Some(x) = x.list.get_mut(at) {
+                    *x = Xattr::new(name, value, x.seq);
                 }
             }
             (None, _) => {
-                let names: usize = x.list.iter().map(|(n, _)| n.len().saturating_add(1)).sum();
+                let names: usize = x.list.iter().map(|x| x.name().len().saturating_add(1)).sum();
                 ensure(names.saturating_add(name.len()).saturating_add(1) <= MAX_VALUE, Status::ERANGE)?;
-                x.list.insert(0, (name.into(), value.into()));
+                x.list.insert(0, Xattr::new(name, value, seq));
             }
         }
         let empty = x.list.is_empty();
@@ -352,9 +352,10 @@ impl Replayer {
         Ok(())
     }
 
-    fn replace_xattrs(&mut self, inode: u32, list: Vec<(Box<[u8]>, Box<[u8]>)>) -> Outcome {
+    fn replace_xattrs(&mut self, inode: u32, list: Vec<Xattr>) -> Outcome {
         let old = self.model.xattrs.get(&inode);
-        let same = old.is_none_or(|o| o.list.len() == list.len() && list.iter().all(|p| o.list.contains(p)))
+        let has = |o: &Xattrs, x: &Xattr| o.list.iter().any(|y| (y.name(), y.value()) == (x.name(), x.value()));
+        let same = old.is_none_or(|o| o.list.len() == list.len() && list.iter().all(|x| has(o, x)))
             && old.map_or(0, |o| o.list.len()) == list.len();
         if same {
             return Ok(());

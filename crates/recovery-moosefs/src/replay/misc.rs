@@ -10,14 +10,14 @@ use crate::format::attr::{AclEntry, AclRecord};
 use crate::format::sclass::{Class, Rules, StorageMode};
 use crate::format::small::{PatternRecord, ServerRecord};
 use crate::model::classes::expression;
-use crate::model::{Outcome, Status};
+use crate::model::{Outcome, Status, Xattr};
 
 /// What the blob of `ADDATTR` says.
 #[derive(Default)]
 pub(super) struct AddAttr {
     pub(super) winattr: Option<u8>,
     pub(super) eattr: Option<u8>,
-    pub(super) xattrs: Option<Vec<(Box<[u8]>, Box<[u8]>)>>,
+    pub(super) xattrs: Option<Vec<Xattr>>,
     /// Access and default list.
     pub(super) acls: Option<[Option<AclRecord>; 2]>,
 }
@@ -36,9 +36,9 @@ impl AddAttr {
             let mut list = Vec::new();
             for _ in 0..c.u16_be("count").ok()? {
                 let n = c.u8("name length").ok()?;
-                let name = c.take(usize::from(n), "name").ok()?.into();
+                let name = c.take(usize::from(n), "name").ok()?;
                 let v = c.u32_be("value length").ok()?;
-                list.push((name, c.take(v as usize, "value").ok()?.into()));
+                list.push(Xattr::new(name, c.take(v as usize, "value").ok()?, 0));
             }
             out.xattrs = Some(list);
         }

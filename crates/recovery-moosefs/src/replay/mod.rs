@@ -24,6 +24,8 @@ pub struct Replayer {
     scratch: [Vec<u8>; 2],
     /// Lock conflicts passed over: change id, session that held the lock, inode.
     conflicts: Vec<Conflict>,
+    /// Hash of the directory and the first name of the change, if it was computed before.
+    hint: Option<u32>,
 }
 
 /// A lock granted while another one was in the way.
@@ -52,7 +54,7 @@ impl Replayer {
     #[must_use]
     pub fn new(mut model: Model) -> Self {
         model.index_names();
-        Self { model, scratch: [Vec::new(), Vec::new()], conflicts: Vec::new() }
+        Self { model, scratch: [Vec::new(), Vec::new()], conflicts: Vec::new(), hint: None }
     }
 
     /// Lock conflicts passed over so far.
@@ -67,13 +69,20 @@ impl Replayer {
     ///
     /// With the status at which the real program stops. The state may then hold half of the change.
     pub fn apply(&mut self, change: &Change<'_>) -> Result<(), Refused> {
-        self.step(change.text, change.id, change.time, &change.op)
+        self.step(change.text, change.id, change.time, &change.op, None)
     }
 
-    pub(crate) fn step(&mut self, text: &[u8], id: u64, ts: u32, op: &Op) -> Result<(), Refused> {
+    pub(crate) fn step(&mut self, text: &[u8], id: u64, ts: u32, op: &Op, hint: Option<u32>) -> Result<(), Refused> {
+        self.hint = hint;
         self.run(text, id, ts, op).map_err(Refused)?;
         self.model.version = self.model.version.saturating_add(1);
         Ok(())
+    }
+
+    /// Hash of the directory and the first name of the change.
+    #[inline]
+    fn hashed(&self, parent: u32, name: &[u8]) -> u32 {
+        self.hint.unwrap_or_else(|| self.model.names.hasher.hash(parent, name))
     }
 
     fn run(&mut self, text: &[u8], id: u64, ts: u32, op: &Op) -> Outcome {

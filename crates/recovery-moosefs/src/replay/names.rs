@@ -33,8 +33,9 @@ impl Replayer {
         ensure(!device || uid == 0 || !self.is(Dialect::V4), Status::EPERM)?;
         self.model.directory(parent)?;
         check_name(name)?;
-        ensure(self.model.lookup(parent, name).is_none(), Status::EEXIST)?;
-        let made = self.model.create_node(ts, parent, name, kind, mode, umask, uid, gid, false)?;
+        let hash = self.hashed(parent, name);
+        ensure(self.model.lookup_hashed(hash, parent, name).is_none(), Status::EEXIST)?;
+        let made = self.model.create_hashed(hash, ts, parent, name, kind, mode, umask, uid, gid, false)?;
         if self.is(Dialect::V4) {
             self.match_pattern(made, uid, &[gid], name)?;
         }
@@ -99,8 +100,9 @@ impl Replayer {
         ensure(!path.is_empty() && path.len() <= MAX_SYMLINK, Status::EINVAL)?;
         self.model.directory(parent)?;
         check_name(name)?;
-        ensure(self.model.lookup(parent, name).is_none(), Status::EEXIST)?;
-        let made = self.model.create_node(ts, parent, name, Kind::Symlink, 0o777, 0, uid, gid, false)?;
+        let hash = self.hashed(parent, name);
+        ensure(self.model.lookup_hashed(hash, parent, name).is_none(), Status::EEXIST)?;
+        let made = self.model.create_hashed(hash, ts, parent, name, Kind::Symlink, 0o777, 0, uid, gid, false)?;
         let text = self.model.texts.add(path).ok_or(Status::OUTOFMEMORY)?;
         self.model.node_mut(made)?.a = text;
         ensure(made == inode, Status::MISMATCH)
@@ -123,7 +125,7 @@ impl Replayer {
     pub(super) fn unlink_name(&mut self, ts: u32, parent: u32, name: &[u8], inode: u32) -> Outcome {
         self.model.directory(parent)?;
         check_name(name)?;
-        let edge = self.model.lookup(parent, name).ok_or(Status::ENOENT)?;
+        let edge = self.model.lookup_hashed(self.hashed(parent, name), parent, name).ok_or(Status::ENOENT)?;
         let child = self.model.edges.get(edge).child;
         let n = self.model.node(child)?;
         ensure(!n.is_dir() || n.a == NONE, Status::ENOTEMPTY)?;
@@ -161,14 +163,16 @@ impl Replayer {
         self.model.node(to)?;
         self.model.directory(from)?;
         check_name(name)?;
-        let source = self.model.lookup(from, name).ok_or(Status::ENOENT)?;
+        let old = self.hashed(from, name);
+        let source = self.model.lookup_hashed(old, from, name).ok_or(Status::ENOENT)?;
         let child = self.model.edges.get(source).child;
         self.model.directory(to)?;
         if self.model.node(child)?.is_dir() {
             ensure(!self.is_above(child, to), Status::EINVAL)?;
         }
         check_name(new_name)?;
-        let target = self.model.lookup(to, new_name);
+        let new = self.model.names.hasher.hash(to, new_name);
+        let target = self.model.lookup_hashed(new, to, new_name);
         if mode == EXCHANGE {
             let target = target.ok_or(Status::ENOENT)?;
             return self.exchange(ts, (from, name, source), (to, new_name, target), inode);
@@ -180,9 +184,9 @@ impl Replayer {
             self.model.unlink(ts, t)?;
         }
         // a name moved onto itself is gone with its target
-        let source = self.model.lookup(from, name).ok_or(Status::ENOENT)?;
-        self.model.remove_edge(ts, source)?;
-        self.model.link(ts, to, child, new_name)?;
+        let source = if target.is_none() { Some(source) } else { self.model.lookup_hashed(old, from, name) };
+        self.model.remove_edge(ts, source.ok_or(Status::ENOENT)?)?;
+        self.model.link_hashed(new, ts, to, child, new_name)?;
         if self.is(Dialect::V4) {
             self.match_pattern(child, 0, &[], new_name)?;
         }

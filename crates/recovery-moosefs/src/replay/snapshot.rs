@@ -14,7 +14,7 @@ use crate::model::tree::{
     APPEND_ONLY, BY_ATIME, BY_CTIME, BY_MTIME, HAS_ACCESS_ACL, HAS_DEFAULT_ACL, HAS_XATTR, IMMUTABLE, KEEP_MODE,
     NO_OWNER, Node, SNAPSHOT, UNDELETABLE,
 };
-use crate::model::{Outcome, Status, Xattrs};
+use crate::model::{Outcome, Status, Xattr, Xattrs};
 
 const OVERWRITE: u32 = 1;
 const LIKE_CP: u32 = 2;
@@ -420,11 +420,14 @@ impl Replayer {
 
     fn copy_lists(&mut self, source: u32, made: u32, flags: u8) -> Outcome {
         if flags & HAS_XATTR != 0
-            && let Some(list) = self.model.xattrs.get(&source).map(|x| x.list.clone())
+            && let Some(mut list) = self.model.xattrs.get(&source).map(|x| x.list.clone())
         {
-            let size: usize = list.iter().map(|(n, v)| n.len().saturating_add(v.len()).saturating_add(32)).sum();
-            self.model.charge(size as u64)?;
+            let size = |x: &Xattr| x.name().len().saturating_add(x.value().len()).saturating_add(32);
+            self.model.charge(list.iter().map(size).sum::<usize>() as u64)?;
             let seq = self.model.next_seq();
+            for x in &mut list {
+                x.seq = self.model.next_seq();
+            }
             self.model.xattrs.insert(made, Xattrs { seq, list });
             self.model.node_mut(made)?.flags |= HAS_XATTR;
         }

@@ -6,7 +6,7 @@
 
 use super::Replayer;
 use crate::changelog::Op;
-use crate::changelog::merge::{Batch, Entry};
+use crate::changelog::merge::Entry;
 use crate::model::arena::NONE;
 
 /// Changes looked at together.
@@ -24,15 +24,13 @@ const NOTHING: Touch = Touch { nodes: [0, 0], chunk: 0, edge: NONE };
 
 impl Replayer {
     /// Reads what a group of changes is going to need.
-    pub(crate) fn warm(&self, batch: &Batch, group: &[Entry]) {
+    pub(crate) fn warm(&self, group: &[Entry]) {
         let m = &self.model;
         let mut all = [NOTHING; GROUP];
         let mut seen = 0u64;
         // the index of nodes, of chunks and of names
         for (t, e) in all.iter_mut().zip(group) {
             let Ok(op) = &e.op else { continue };
-            let text = batch.line(e);
-            let mut name = None;
             match op {
                 Op::Access { inode }
                 | Op::Attr { inode, .. }
@@ -42,14 +40,8 @@ impl Replayer {
                 | Op::SetXattr { inode, .. } => t.nodes[0] = *inode,
                 Op::Write { inode, chunk, .. } => (t.nodes[0], t.chunk) = (*inode, *chunk),
                 Op::Unlock { id } => t.chunk = *id,
-                Op::Create { parent, name: n, .. } | Op::Unlink { parent, name: n, .. } => {
-                    t.nodes[0] = *parent;
-                    name = Some((*parent, n.of(text)));
-                }
-                Op::Move { from, name: n, to, .. } => {
-                    t.nodes = [*from, *to];
-                    name = Some((*from, n.of(text)));
-                }
+                Op::Create { parent, .. } | Op::Unlink { parent, .. } => t.nodes[0] = *parent,
+                Op::Move { from, to, .. } => t.nodes = [*from, *to],
                 _ => {}
             }
             for n in &mut t.nodes {
@@ -58,8 +50,8 @@ impl Replayer {
             if t.chunk != 0 {
                 t.chunk = m.chunks.index.get(t.chunk).map_or(0, |s| u64::from(s).saturating_add(1));
             }
-            if let Some((parent, n)) = name.filter(|(_, n)| !n.contains(&b'%')) {
-                t.edge = m.names.find(m.names.hash(parent, n), |_| true).unwrap_or(NONE);
+            if let Some(hash) = e.hash {
+                t.edge = m.names.find(hash, |_| true).unwrap_or(NONE);
             }
         }
         // nodes, chunks and edges

@@ -50,7 +50,7 @@ pub(super) fn xattrs(
         if flag(m, r.inode, HAS_XATTR) {
             let seq = m.next_seq();
             let entry = m.xattrs.entry(r.inode).or_insert_with(|| crate::model::Xattrs { seq, list: Vec::new() });
-            entry.list.push((r.name.into(), r.value.into()));
+            entry.list.push(crate::model::Xattr::new(r.name, r.value, seq));
         }
         Ok(Flow::Go)
     })

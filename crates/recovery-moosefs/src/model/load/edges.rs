@@ -111,6 +111,7 @@ impl RawEdges {
 
 /// Edges whose nodes are read together.
 const AHEAD: usize = 64;
+const AHEAD_SLOTS: u32 = 64;
 
 /// Ties names to nodes.
 pub(super) fn link_edges(loader: &mut Loader<'_>, model: &mut Model, raw: RawEdges) -> Result<(), LoadError> {
@@ -132,7 +133,7 @@ pub(super) fn link_edges(loader: &mut Loader<'_>, model: &mut Model, raw: RawEdg
     let mut linker = Linker::new(model);
     let mut from = 0u32;
     while from < count {
-        let to = count.min(from.saturating_add(AHEAD as u32));
+        let to = count.min(from.saturating_add(AHEAD_SLOTS));
         linker.group(loader, model, from..to, (raw.start, raw.end))?;
         from = to;
     }

@@ -35,7 +35,8 @@ pub(super) fn nodes(
     let count = if head.count == 0 { most } else { most.min(head.count as usize) };
     model.node_index = Index::with_hint(count, u64::from(head.max_inode));
     model.inodes.max = model.inodes.max.max(head.max_inode);
-    let mut bulk = Bulk { nodes: Arena::with_capacity(count), users: [0; 256], directories: 0, files: 0, places: Vec::new() };
+    let mut bulk =
+        Bulk { nodes: Arena::with_capacity(count), users: [0; 256], directories: 0, files: 0, places: Vec::new() };
     let mut pieces = Pieces::default();
     let outcome = records(loader, s, &mut feed, |c, found| {
         let rest = c.rest();
