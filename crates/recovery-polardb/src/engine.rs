@@ -456,7 +456,9 @@ fn next(sources: &Sources, clusters: &[pg::State], wanted: &Options, out: &mut R
         let mut names: Vec<&str> = state.losses.iter().map(|l| l.name).collect();
         names.sort_unstable();
         names.dedup();
-        let accept: String = names.iter().map(|n| format!(" --accept {n}")).collect();
+        let mut accept: String =
+            sources.donors.iter().map(|d| format!(" --also {}", recovery_core::names::shell(&d.describe()))).collect();
+        names.iter().for_each(|n| accept.push_str(&format!(" --accept {n}")));
         let broken = state.if_started.iter().any(|i| i.action == "refuses");
         let how = if broken { " --localfs" } else { "" };
         out.next(format!("recover rescue {place} --into NEWDIR{how}{accept}"));

@@ -402,7 +402,9 @@ fn file(
     let segment = rel.strip_prefix("pg_wal/").and_then(|n| state.wal.as_ref()?.segment.parse(n));
     if let (Some((_, number)), Some(wal)) = (segment, &state.wal) {
         let (start, whole) = (wal.segment.start(number), wal.segment.bytes());
-        let patches = wal.patches();
+        // Corrections were made in the file that recovery reads; a segment of another timeline is copied as it is.
+        let read = wal.file(state.tli, number).is_some_and(|f| f.name == e.name);
+        let patches = if read { wal.patches() } else { BTreeMap::new() };
         let flips: Vec<(u64, u8)> =
             patches.range(start.0..start.0.saturating_add(whole)).map(|(l, f)| (l - start.0, *f)).collect();
         if !flips.is_empty() || e.size != whole {

@@ -212,3 +212,86 @@ fn verdicts_follow_the_damage() {
     common::store(&foreign, &path);
     assert_eq!(recover(&["ls", path.to_str().unwrap()]).0, 5);
 }
+
+#[test]
+fn the_journal_tells_every_transaction() {
+    let place = Place::new();
+    for name in ["mixed", "wrap", "w_wrap3", "killed_orphan"] {
+        let image = place.image(name);
+        let (exit, out) = recover(&["journal", &image, "--json"]);
+        assert_eq!(exit, 0, "{name}");
+        let lines: Vec<Value> =
+            out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
+        let expected = common::expected(name);
+        let counted: Vec<&Value> = lines.iter().filter(|l| l["state"] == "trimmed" || l["state"] == "live").collect();
+        assert_eq!(counted.last().unwrap()["txid"], expected["derived"]["leader"]["head_txid"], "{name}");
+        assert_eq!(counted.last().unwrap()["last_lsn"], expected["derived"]["leader"]["head_lsn"], "{name}");
+        for pair in counted.windows(2) {
+            let next = |v: &Value, key: &str| v[key].as_u64().unwrap() + 1;
+            assert_eq!(pair[1]["txid"].as_u64().unwrap(), next(pair[0], "txid"), "{name}");
+            assert_eq!(pair[1]["first_lsn"].as_u64().unwrap(), next(pair[0], "last_lsn"), "{name}");
+        }
+        let live: usize =
+            counted.iter().filter(|l| l["state"] == "live").map(|l| l["entries"].as_array().unwrap().len()).sum();
+        let said = &expected["derived"]["journal_entries_live"];
+        assert!(said.is_null() || *said == live, "{name}: {said} {live}");
+        let (_, text) = recover(&["journal", &image]);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.lines().filter(|l| l.starts_with("tx ")).count(), lines.len(), "{name}");
+    }
+}
+
+#[test]
+fn earlier_times_and_deleted_files_are_listed_and_written() {
+    let place = Place::new();
+    let image = place.image("undel");
+    let truth: Value =
+        serde_json::from_slice(&std::fs::read(common::own().join("undel.undelete.json")).unwrap()).unwrap();
+    let (exit, list) = json(&["undelete", &image, "--json"]);
+    assert_eq!((exit, list["whole_history"].as_bool()), (0, Some(true)));
+    let (ours, theirs) = (list["files"].as_array().unwrap(), truth.as_array().unwrap());
+    assert_eq!(ours.len(), theirs.len());
+    let out = place.path("out");
+    assert_eq!(json(&["undelete", &image, "--out", out.to_str().unwrap(), "--json"]).0, 0);
+    let before = ours.iter().map(|f| f["txid"].as_u64().unwrap()).min().unwrap() - 1;
+    let then = place.path("then");
+    let (exit, past) = json(&["at", &image, "--tx", &before.to_string(), "--json"]);
+    assert_eq!((exit, past["unknown_objects"].as_u64()), (0, Some(0)));
+    assert_eq!(json(&["at", &image, "--tx", &before.to_string(), "--out", then.to_str().unwrap(), "--json"]).0, 0);
+    for (o, t) in ours.iter().zip(theirs) {
+        let path = t["path"].as_str().unwrap();
+        assert_eq!(
+            (o["path"].as_str().unwrap(), &o["txid"], &o["lsn"]),
+            (format!("/{path}").as_str(), &t["txid"], &t["lsn"])
+        );
+        assert!(past["entries"].as_array().unwrap().iter().any(|e| e["path"] == o["path"]), "{path}");
+        if let Some(sum) = t["sha256_before_delete_by_real_tool"].as_str() {
+            for dir in [&out, &then] {
+                let data = std::fs::read(dir.join(path)).unwrap();
+                assert_eq!(common::sha256(&recovery_core::MemBlob::new("", data)), sum, "{path}");
+            }
+        }
+    }
+    assert_eq!(recover(&["at", &image, "--tx", "99999999"]).0, 2);
+    for verb in [&["undelete", &image][..], &["at", &image, "--tx", "5"]] {
+        assert_eq!(recover(verb).0, 0);
+    }
+}
+
+#[test]
+fn a_repaired_image_is_new_whole_and_never_the_given_one() {
+    let place = Place::new();
+    let image = place.image("killed_orphan");
+    let before = std::fs::metadata(&image).unwrap().mtime_nsec();
+    let new = place.path("new.img");
+    let (exit, report) = json(&["repair", &image, "--into", new.to_str().unwrap(), "--json"]);
+    assert_eq!((exit, &report["lost_and_found"][0]), (0, &Value::from("/lost+found/ino-133")));
+    let new = new.to_str().unwrap();
+    assert_eq!(json(&["verify", new, "--json"]).1["verdict"], "sound");
+    assert_eq!(recover(&["cat", &format!("{new}:/lost+found/ino-133")]).1.len(), 126);
+    assert_eq!(recover(&["repair", &image, "--into", new]).0, 6);
+    assert_eq!(recover(&["repair", &image, "--into", &image]).0, 6);
+    assert_eq!(std::fs::metadata(&image).unwrap().mtime_nsec(), before);
+    let names: Vec<_> = std::fs::read_dir(place.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing else is left: {names:?}");
+}

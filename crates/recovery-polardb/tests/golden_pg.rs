@@ -259,3 +259,34 @@ fn clusters_inside_images() {
         same_records(&wal, tli, redo, &said);
     }
 }
+
+#[test]
+fn a_promoted_server_recovers_on_its_own_timeline() {
+    use recovery_polardb::format::pg::control;
+    let mut files = pg_common::case("pg_small");
+    let inspect = |files: &MemSource| {
+        PolarDb.inspect(&Sources::one(Arc::new(files.clone())), &Value::Null, &Context::with_threads(2)).unwrap()
+    };
+    let before = inspect(&files);
+    let clusters = &before.facts["clusters"][0];
+    let end: Lsn = clusters["wal_end"].as_str().unwrap().parse().unwrap();
+    let redo: Lsn = clusters["redo"].as_str().unwrap().parse().unwrap();
+    // Promoted just behind the redo point, killed before the next checkpoint: only minRecoveryPointTLI tells.
+    let found = control::decode(&files.files()["global/pg_control"]).unwrap();
+    let (mut changed, layout) = (found.control, found.layout);
+    changed.min_recovery_tli = 2;
+    changed.checkpoint_copy.next_xid += 5;
+    files.insert("global/pg_control", changed.encode(layout));
+    let segment = changed.segment_size().unwrap();
+    // The server begins the new timeline with a copy of the segment in which it left the old one.
+    for number in segment.number(redo)..=segment.number(end) {
+        let data = files.files()[&format!("pg_wal/{}", segment.name(1, number))].clone();
+        files.insert(format!("pg_wal/{}", segment.name(2, number)), data);
+    }
+    files.insert("pg_wal/00000002.history", format!("1\t{redo}\tno recovery target specified\n").into_bytes());
+    let after = inspect(&files);
+    let told = |r: &Report| (r.exit, r.facts["clusters"][0]["wal_end"].clone(), r.facts["clusters"][0]["redo"].clone());
+    assert_eq!(told(&after), told(&before), "{:#?}", after.findings);
+    files.remove("pg_wal/00000002.history");
+    assert!(inspect(&files).exit >= 3);
+}

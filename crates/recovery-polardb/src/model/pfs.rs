@@ -36,8 +36,10 @@ pub enum Doubt {
     Name,
     /// The size cannot be.
     Size,
-    /// Bytes lie behind the end of the device.
+    /// Bytes lie behind the end of the device, or were never read from it.
     Data,
+    /// Blocks were given to another file, or trimmed, after the time shown.
+    Overwritten,
 }
 
 impl Doubt {
@@ -49,7 +51,8 @@ impl Doubt {
             Self::Blocks => "a block tag is damaged",
             Self::Name => "its name is damaged",
             Self::Size => "its size cannot be",
-            Self::Data => "part of its data is behind the end of the device",
+            Self::Data => "part of its data is behind the end of the device or was never read from it",
+            Self::Overwritten => "overwritten: blocks of it were given to another file since",
         }
     }
 }
@@ -95,7 +98,7 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(ino: u64, directory: bool) -> Self {
+    pub(crate) fn new(ino: u64, directory: bool) -> Self {
         Self {
             ino,
             directory,

@@ -7,6 +7,8 @@ use recovery_core::{Check, Class, Context, Coverage, Depth, Evidence, Finding, I
 
 use super::State;
 use crate::codes::pg as codes;
+use crate::format::pg::checkpoint::CheckPoint;
+use crate::format::pg::control::ControlFile;
 use crate::format::pg::wal_page::{self, PageHeader};
 use crate::format::pg::{Lsn, SegmentSize, lsn::parse_segment_name, rmgr, wal_record};
 use crate::reader::pg::wal::{Expect, Stop, WalDir, Walker};
@@ -29,7 +31,8 @@ pub(super) fn open(state: &mut State) {
         Ok(mut wal) => {
             let other = |d: &super::Donor| (Arc::clone(&d.cluster.source), d.cluster.path("pg_wal"));
             wal.donors = state.donors.iter().map(other).collect();
-            state.tli = state.usable.as_ref().map_or(0, |(c, _)| c.checkpoint_copy.this_tli);
+            let of = |c: &ControlFile| wal.recovery_timeline(c.checkpoint_copy.this_tli, c.min_recovery_tli);
+            state.tli = state.usable.as_ref().map_or(0, |(c, _)| of(c));
             state.wal = Some(Arc::new(wal));
         }
         Err(e) => state.unread(&e),
@@ -90,7 +93,13 @@ pub(super) fn recovery(state: &mut State, cx: &Context) -> Result<()> {
     let tli = state.tli;
     sizes(state, &wal, tli);
     let redo = control.checkpoint_copy.redo;
-    if !wal.segments.contains_key(&(tli, wal.segment.number(redo))) {
+    if control.min_recovery_tli > tli {
+        let name = format!("{}/{:08X}.history", wal.dir, control.min_recovery_tli);
+        let why = format!("the server was on timeline {}, whose history is not there", control.min_recovery_tli);
+        state.finding(Finding::new(&codes::HISTORY, Severity::Damaged, &name).summary(why.clone()));
+        state.if_started.push(IfStarted::new("refuses", name, why));
+    }
+    if wal.file(tli, wal.segment.number(redo)).is_none() {
         let name = wal.segment_name(tli, redo);
         let dir = &wal.dir;
         let missing = Evidence::Missing { what: format!("{dir}/{name}") };
@@ -169,7 +178,8 @@ fn sizes(state: &mut State, wal: &WalDir, tli: u32) {
     for (_, n) in wal.segments.range((tli, 0)..=(tli, u64::MAX)).map(|(k, _)| *k) {
         if let Some(l) = last {
             // A gap can be as wide as numbers go: name some, count nothing more.
-            missing.extend((l + 1..n).take(1000_usize.saturating_sub(missing.len())).map(|m| wal.segment.name(tli, m)));
+            let gap = (l + 1..n).filter(|m| wal.file(tli, *m).is_none());
+            missing.extend(gap.take(1000_usize.saturating_sub(missing.len())).map(|m| wal.segment.name(tli, m)));
         }
         last = Some(n);
     }
@@ -177,7 +187,8 @@ fn sizes(state: &mut State, wal: &WalDir, tli: u32) {
 }
 
 fn place(wal: &WalDir, tli: u32, at: Lsn) -> (String, u64) {
-    (format!("{}/{}", wal.dir, wal.segment_name(tli, at)), wal.segment.offset(at))
+    let file = wal.file(tli, wal.segment.number(at)).map(|e| e.name.clone());
+    (file.unwrap_or_else(|| format!("{}/{}", wal.dir, wal.segment_name(tli, at))), wal.segment.offset(at))
 }
 
 /// Says a finding at every segment that the stretch touches.
@@ -261,11 +272,14 @@ fn checkpoint_record(state: &mut State, wal: &WalDir, tli: u32) {
             let kind = r.header.rmid == rmgr::XLOG
                 && matches!(r.header.kind(), rmgr::CHECKPOINT_SHUTDOWN | rmgr::CHECKPOINT_ONLINE);
             let same = wal_record::main_data(r.bytes, &items).starts_with(&control.checkpoint_copy.encode(layout));
-            let said = crate::format::pg::checkpoint::CheckPoint::decode(
-                &mut recovery_core::Cursor::new(wal_record::main_data(r.bytes, &items), 0),
-                layout,
-            );
-            let equal = same || said.is_ok_and(|c| c == control.checkpoint_copy);
+            let said =
+                CheckPoint::decode(&mut recovery_core::Cursor::new(wal_record::main_data(r.bytes, &items), 0), layout);
+            // A server that follows another keeps the next transaction id of the newest checkpoint it has seen in the copy
+            // of an older one. (`xlog_redo` in upstream's `xlog.c`.)
+            let own = &control.checkpoint_copy;
+            let known =
+                |c: CheckPoint| c.next_xid <= own.next_xid && CheckPoint { next_xid: own.next_xid, ..c } == *own;
+            let equal = same || said.is_ok_and(known);
             if !kind {
                 Some(format!("the record at {at} is no checkpoint"))
             } else if equal {

@@ -48,6 +48,13 @@ pub(super) fn run(
     Ok(healed)
 }
 
+/// Mends what needs no later history: one wrong bit, and what `mkfs` makes.
+pub(super) fn without_history(ring: &Ring, metadata: &mut Metadata, chunks: u64, whole_history: bool) {
+    from_correction(metadata);
+    from_layout(ring, metadata, chunks, whole_history);
+    doubtful(metadata);
+}
+
 type Images = BTreeMap<(Kind, u64), (u64, Object)>;
 
 fn wanted(part: Part, device: &Device, lsn: u64, metadata: &Metadata, chunks: u64) -> (Images, u64, Option<u64>) {

@@ -264,6 +264,14 @@ impl Metadata {
         }
     }
 
+    /// Takes an object back: its state of the time asked for is gone.
+    pub(super) fn forget(&mut self, kind: Kind, number: u64) {
+        let table = self.table_mut(kind);
+        table.used.remove(&number);
+        table.bad.insert(number, Bad { fault: ObjectFault::Past, object: Object::ZERO, healed: None });
+        self.freed.remove(&(kind, number));
+    }
+
     /// Whether nothing is known of an object: damaged in place, or of a chunk without objects, and not replaced.
     #[must_use]
     pub fn is_unknown(&self, kind: Kind, number: u64) -> bool {

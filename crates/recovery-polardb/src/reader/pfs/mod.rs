@@ -7,27 +7,33 @@
 
 mod behind;
 mod copies;
+mod deleted;
 mod device;
 mod file;
 mod geometry;
 mod heal;
+mod history;
 mod live;
 mod metadata;
 mod open;
 mod pass;
+mod past;
 mod rebuild;
 mod replay;
 mod ring;
 mod tracker;
 
 pub use copies::{Copy, mapfile_beside};
+pub use deleted::{Act, Deleted, Story, deleted};
 pub use device::{Device, MaskedBlob};
 pub use file::{PfsFile, Segment};
 pub use geometry::Geometry;
+pub use history::{Fate, Logged, Span, Transaction, TransactionSink};
 pub use live::live_writer;
 pub use metadata::{Bad, ChunkState, Held, Metadata, Origin, Table};
 pub use open::{LeaderState, OpenOptions, Pfs};
 pub use pass::{FileWatch, Item, Outcome, Sink, Watch, run as pass};
+pub use past::Past;
 pub use replay::Replayed;
 pub use ring::Ring;
 pub use tracker::Tracker;

@@ -71,7 +71,8 @@ fn donated(wal: &WalDir, donor: usize, tli: u32, next: Lsn, stop: &Stop) -> Opti
     while page < end && pages < MOST_PAGES {
         let number = wal.segment.number(page);
         if open.as_ref().is_none_or(|(n, _)| *n != number) {
-            let blob = source.open_name(&format!("{dir}/{}", wal.segment_name(tli, page))).ok().flatten()?;
+            let name = wal.file(tli, number)?.file_name();
+            let blob = source.open_name(&format!("{dir}/{name}")).ok().flatten()?;
             open = Some((number, blob));
         }
         let mut theirs = [0; WAL_BLOCK];

@@ -6,6 +6,8 @@ use recovery_core::{Error, Result};
 
 use crate::format::pfs::object::{BlockTag, Direntry, Inode, InodeKind, Kind, NAME_FIELD, Object, Payload};
 use crate::format::pfs::{BLOCK, JOURNAL_INO, NAME_MAX, NONE, PAXOS_INO, ROOT_INO, block_of_tag, tag_of_block};
+use crate::model::pfs::Node;
+use crate::reader::pfs::Metadata;
 
 /// A linked object that is not sealed yet.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +175,60 @@ impl Objects {
             rest = part.get(NAME_FIELD..);
         }
         Ok(())
+    }
+
+    /// Takes over every object in use as it is.
+    pub(super) fn keep(&mut self, metadata: &Metadata) {
+        for kind in Kind::ALL {
+            for (number, held) in &metadata.table(kind).used {
+                let object = &held.object;
+                let payload = match kind {
+                    Kind::BlockTag => Payload::BlockTag(object.tag()),
+                    Kind::Direntry => Payload::Direntry(object.direntry()),
+                    Kind::Inode => Payload::Inode(object.inode()),
+                };
+                self.put(kind, *number, payload);
+                if let Some(draft) = self.drafts.get_mut(&(kind, *number)) {
+                    (draft.next, draft.prev) = (object.next(), object.prev());
+                }
+            }
+        }
+    }
+
+    /// Takes over a file or directory with its number, its times and its blocks; it has no name yet. Of the engine's own
+    /// three only the times are taken.
+    pub(super) fn adopt(&mut self, node: &Node) -> Result<()> {
+        let times = |inode: &mut Inode| {
+            (inode.atime, inode.ctime, inode.mtime, inode.btime) = (node.atime, node.ctime, node.mtime, node.btime);
+        };
+        if node.ino <= JOURNAL_INO {
+            self.inode(node.ino, times);
+            return Ok(());
+        }
+        let kind = if node.directory { InodeKind::Directory } else { InodeKind::File };
+        let size = if node.directory { 0 } else { node.size };
+        let mut inode = Inode { kind, deno: NONE, nlink: 1, size, ..Inode::default() };
+        times(&mut inode);
+        self.put(Kind::Inode, node.ino, Payload::Inode(inode));
+        for extent in &node.extents {
+            self.map(node.ino, extent.blkid, extent.block, extent.written)?;
+        }
+        Ok(())
+    }
+
+    /// Gives an adopted file or directory its name.
+    pub(super) fn link(&mut self, parent: u64, name: &[u8], ino: u64) -> Result<()> {
+        let deno = self.allocate(Kind::Direntry)?;
+        self.put(Kind::Direntry, deno, Payload::Direntry(entry(name, ino, parent, 0)));
+        self.extensions(deno, name)?;
+        self.inode(ino, |i| (i.deno, i.nlink) = (deno, 1));
+        self.append(parent, Kind::Direntry, deno);
+        Ok(())
+    }
+
+    /// Whether a number is taken.
+    pub(super) fn holds(&self, kind: Kind, number: u64) -> bool {
+        self.drafts.contains_key(&(kind, number))
     }
 
     pub(super) fn set_size(&mut self, ino: u64, size: u64) {
