@@ -98,6 +98,9 @@ pub const LOST_FAMILYLESS: &str = "tables-without-family";
 /// Transactions in doubt.
 pub const LOST_WAL_FILES: &str = "missing-wals";
 
+/// Everything behind the newest complete state.
+pub const LOST_CUT: &str = "after-the-cut";
+
 /// Loss names and their explanations.
 pub static LOSSES: &[LossInfo] = &[
     LossInfo { name: LOST_ENTRIES, explanation: "entries in damaged blocks of tables that nothing else holds" },
@@ -113,6 +116,10 @@ pub static LOSSES: &[LossInfo] = &[
         explanation: "range tombstones of a damaged block; rows they deleted may come back",
     },
     LossInfo { name: LOST_FAMILYLESS, explanation: "tables of which no witness tells the column family" },
+    LossInfo {
+        name: LOST_CUT,
+        explanation: "entries behind the newest state at which every family is complete, which --consistent asks for; where a flush or compaction had dropped the versions below them, their keys are gone",
+    },
     LossInfo { name: LOST_WAL_FILES, explanation: "write-ahead logs that are not there" },
 ];
 

@@ -29,6 +29,7 @@ fn open(g: &Gathered, order: &KeyOrder, table: &LiveTable, cx: &Context) -> Resu
         global_seqno: table.global_seqno.map(SequenceNumber),
         block_limit: record_limit(cx),
         timestamp_size: order.timestamp_size(),
+        ..TableOptions::default()
     };
     let (scan, tombstones) = if table.damaged {
         let Ok(salvaged) = crate::salvage::Salvaged::run(&Arc::clone(&blob), &options, None, cx) else {

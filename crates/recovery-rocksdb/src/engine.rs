@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::format::file_name::{FileKind, FileName};
 use crate::format::key::KeyOrder;
+use crate::salvage::Mend;
 
 /// What to do about a damaged WAL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,10 @@ pub struct EngineOptions {
     pub name_family: BTreeMap<u32, String>,
     /// Families of tables that no witness gives one, by the table's number.
     pub table_family: BTreeMap<u64, String>,
+    /// What may be done about blocks that do not match their checksums.
+    pub mend: Mend,
+    /// The newest state at which every family is complete, rather than as many rows as there are.
+    pub consistent: bool,
 }
 
 /// RocksDB.

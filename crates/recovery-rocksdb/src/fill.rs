@@ -140,6 +140,7 @@ impl Filler<'_> {
             global_seqno: part.global_seqno.map(SequenceNumber),
             timestamp_size: self.order.timestamp_size(),
             block_limit: record_limit(self.cx),
+            ..TableOptions::default()
         };
         let salvaged =
             if salvage { Some(Arc::new(Salvaged::run(&blob, &options, Some(self.order), self.cx)?)) } else { None };

@@ -8,6 +8,7 @@ use crate::format::file_name;
 use crate::placement::Placement;
 use crate::plan::{Inputs, Made, describe};
 use crate::rewrite::{self, BadBlobs, MergedArgs, TableArgs};
+use crate::salvage::Mend;
 use crate::witness::{LiveTable, ResolvedFamily};
 
 /// Whether a placement asks for merging and the tables are of a kind that can be.
@@ -30,6 +31,8 @@ pub(crate) struct Merging<'a> {
     pub(crate) sources: &'a Sources,
     pub(crate) family: &'a ResolvedFamily,
     pub(crate) bad: &'a BadBlobs,
+    pub(crate) mend: Mend,
+    pub(crate) up_to: Option<u64>,
     pub(crate) cx: &'a Context,
 }
 
@@ -108,6 +111,8 @@ impl Merging<'_> {
             global_seqno: member.table.global_seqno.or(member.table.entry.as_ref().map(|e| e.largest_seqno)),
             bad_blobs: self.bad.clone(),
             fills: Vec::new(),
+            mend: self.mend,
+            up_to: self.up_to,
         };
         let parse = |e: serde_json::Error| Error::Internal(e.to_string());
         match &member.step {

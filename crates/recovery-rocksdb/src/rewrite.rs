@@ -16,7 +16,7 @@ use crate::format::{SequenceNumber, ValueType};
 use crate::inspect::gather::record_limit;
 use crate::reader::blob::{BlobItem, BlobWalk};
 use crate::reader::{TableOptions, Tombstone};
-use crate::salvage::Salvaged;
+use crate::salvage::{Mend, Salvaged};
 use crate::writer::{TableWriter, WriterOptions, WrittenTable};
 
 /// Values that are gone, by blob file.
@@ -57,6 +57,12 @@ pub(crate) struct TableArgs {
     /// What fills its lost ranges. Without a file of its own, `object` is empty and this is all there is.
     #[serde(default)]
     pub(crate) fills: Vec<Fill>,
+    /// What may be done about blocks that do not match their checksums.
+    #[serde(default)]
+    pub(crate) mend: Mend,
+    /// Entries of larger sequence numbers are left out.
+    #[serde(default)]
+    pub(crate) up_to: Option<u64>,
 }
 
 /// Arguments of a step that makes a lost table from the WALs it was flushed from.
@@ -122,11 +128,17 @@ pub(crate) struct Rewritten {
     pub(crate) dropped: u64,
     /// Oldest blob file it refers to.
     pub(crate) oldest_blob: Option<u64>,
+    /// Entries and tombstones left out because they are newer than what is wanted.
+    pub(crate) cut: u64,
 }
 
 impl Rewritten {
     /// Whether an entry goes into the new table: not when its value in a blob file is gone.
     fn keeps(&mut self, args: &TableArgs, key: &[u8], value: &[u8]) -> bool {
+        if args.up_to.is_some_and(|most| crate::format::key::packed(key) >> 8 > most) {
+            self.cut = self.cut.saturating_add(1);
+            return false;
+        }
         if ParsedKey::parse(key).is_some_and(|k| k.value_type == ValueType::BlobIndex) {
             match place(value) {
                 Some((number, offset, size)) if args.bad_blobs.lost(number, offset, size) => {
@@ -229,6 +241,7 @@ fn options_of(args: &TableArgs, cx: &Context) -> TableOptions {
     TableOptions {
         global_seqno: args.global_seqno.map(SequenceNumber),
         block_limit: record_limit(cx),
+        mend: args.mend,
         ..TableOptions::default()
     }
 }
@@ -273,7 +286,7 @@ pub(crate) fn table(sources: &Sources, args: &TableArgs, cx: &Context, out: &mut
     let compression = compression_of(&properties);
     let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
     let mut writer = TableWriter::new(out, options);
-    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
+    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None, cut: 0 };
     let mut feeds = Vec::new();
     if let Some(salvaged) = &salvaged {
         feeds.push(Feed { input: Input::Table(Box::new(salvaged.scan_for_rewrite())), args });
@@ -354,7 +367,7 @@ pub(crate) fn merged(sources: &Sources, args: &MergedArgs, cx: &Context, out: &m
     let compression = compression_of(&properties);
     let options = WriterOptions { compression, order: order.clone(), properties, ..WriterOptions::default() };
     let mut writer = TableWriter::new(out, options);
-    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None };
+    let mut result = Rewritten { written: None, dropped: 0, oldest_blob: None, cut: 0 };
     let kept = pour(feeds, &order, &mut writer, &mut result, cx)?;
     for tombstone in &tombstones {
         writer.add_tombstone(tombstone);

@@ -15,6 +15,33 @@ pub(super) fn path() -> Arg {
     Arg::new("path").value_name("PATH").required(true).help("A database directory, or one table")
 }
 
+pub(super) fn file(help: &'static str) -> Arg {
+    Arg::new("path").value_name("FILE").required(true).help(help)
+}
+
+/// The one file that was named.
+pub(super) fn single_file(engine: &dyn Recover, args: &ArgMatches, options: &OpenOptions) -> Result<Arc<dyn Blob>> {
+    let source = source(engine, args, options)?;
+    let mut entries = source.list("", Depth::One);
+    match (entries.next().transpose()?, entries.next()) {
+        (Some(entry), None) if entry.is_file() && source.root().is_none_or(|r| !r.is_dir()) => Ok(source.open(&entry)?),
+        _ => Err(Error::Usage(format!("{}: name one file, not a directory", source.describe()))),
+    }
+}
+
+/// A key of the command line: text, or `hex:` and hexadecimal digits.
+pub(super) fn binary(name: &str, text: &str) -> Result<Vec<u8>> {
+    match text.strip_prefix("hex:") {
+        Some(hex) => {
+            let bytes = crate::format::coding::unhex(hex);
+            bytes.ok_or_else(|| {
+                Error::Usage(format!("{name} {text}: expected an even number of hexadecimal digits behind hex:"))
+            })
+        }
+        None => Ok(text.as_bytes().to_vec()),
+    }
+}
+
 pub(super) fn wal() -> Arg {
     Arg::new("wal")
         .long("wal")
@@ -41,7 +68,8 @@ pub(super) fn open_options(args: &ArgMatches, cx: &Context) -> Result<dump::Open
     let mut options = dump::OpenOptions { salvage: cx.reading == Reading::Salvage, ..dump::OpenOptions::default() };
     options.keys_only = args.try_get_one::<bool>("keys").ok().flatten().copied().unwrap_or(false);
     options.scratch = Some(cx.scratch.clone().unwrap_or_else(std::env::temp_dir));
-    options.behind_damage = args.get_one::<String>("wal").is_some_and(|mode| mode == "salvage");
+    let mode = args.try_get_one::<String>("wal").ok().flatten();
+    options.behind_damage = mode.is_some_and(|mode| mode == "salvage");
     for text in args.get_many::<String>("name-family").into_iter().flatten() {
         let (id, name) = super::id_and_name(text)?;
         options.names.insert(id, name);

@@ -9,6 +9,7 @@ use recovery_core::{Context, Error, Reading, Recover, Result, Source};
 
 use super::common;
 use crate::dump::{DatabaseView, FamilyView, JsonRows, MergeOperator, RowOptions};
+use crate::format::SequenceNumber;
 use crate::reader::TableError;
 
 pub(super) fn command() -> Command {
@@ -22,6 +23,8 @@ pub(super) fn command() -> Command {
         text("prefix", "KEY", "Only keys that begin so; text, or hex:…"),
         text("from", "KEY", "First key; text, or hex:…"),
         text("to", "KEY", "First key no longer wanted; text, or hex:…"),
+        text("as-of", "SEQ", "The rows as of this sequence number; compactions may have dropped versions from before")
+            .value_parser(clap::value_parser!(u64)),
         flag("internal", "Every stored version: deletions, operands and range deletions too"),
         flag("keys", "Leave values out"),
         flag("evaluate", "Evaluate operands of well-known merge operators (uint64add, stringappend, max, put)"),
@@ -32,18 +35,9 @@ pub(super) fn command() -> Command {
     ])
 }
 
-/// A key of the command line: text, or `hex:` and hexadecimal digits.
+/// A key given by an option.
 fn key(args: &ArgMatches, name: &str) -> Result<Option<Vec<u8>>> {
-    let Some(text) = args.get_one::<String>(name) else { return Ok(None) };
-    match text.strip_prefix("hex:") {
-        Some(hex) => {
-            let bytes = crate::format::coding::unhex(hex);
-            let usage =
-                || Error::Usage(format!("--{name} {text}: expected an even number of hexadecimal digits behind hex:"));
-            bytes.map(Some).ok_or_else(usage)
-        }
-        None => Ok(Some(text.clone().into_bytes())),
-    }
+    args.get_one::<String>(name).map(|text| common::binary(&format!("--{name}"), text)).transpose()
 }
 
 /// The operator for a family's operands: given by name, or its own when evaluation is asked for.
@@ -84,7 +78,7 @@ pub(super) fn run(
             to: key(args, "to")?,
             prefix: key(args, "prefix")?.unwrap_or_default(),
             operator: operator(args, family)?,
-            as_of: None,
+            as_of: args.get_one::<u64>("as-of").copied().map(SequenceNumber),
             keys_only: args.get_flag("keys"),
             salvage,
         };

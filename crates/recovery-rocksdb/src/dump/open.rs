@@ -152,6 +152,7 @@ impl DatabaseView {
             global_seqno: table.global_seqno.map(SequenceNumber),
             timestamp_size: view.order.timestamp_size(),
             block_limit: gather::record_limit(cx),
+            ..TableOptions::default()
         };
         let key = |bytes: &[u8]| InternalKey::from_bytes(bytes);
         // Bounds that a version holds. Those of a damaged table may be the bounds of what is left of it.
@@ -200,7 +201,6 @@ impl DatabaseView {
             spill,
             per_batch: g.wals.values().any(|wal| wal.per_batch),
             written: BTreeMap::new(),
-            hidden: BTreeSet::new(),
         };
         for (number, summary) in g.wals.iter().filter(|(number, _)| needed.contains(number)) {
             let Some(item) = g.item(FileKind::Wal, *number) else { continue };
@@ -265,16 +265,13 @@ struct Replay<'a> {
     per_batch: bool,
     /// Sequence numbers that transactions, neither committed nor rolled back so far, wrote their entries with.
     written: BTreeMap<Vec<u8>, Vec<u64>>,
-    /// Sequence numbers of entries that were rolled back.
-    hidden: BTreeSet<u64>,
 }
 
 impl Replay<'_> {
     /// Sequence numbers of entries that no reader sees: their transactions were not committed. They may stand in
     /// tables too.
-    fn undecided(mut self) -> BTreeSet<u64> {
-        self.hidden.extend(self.written.into_values().flatten());
-        self.hidden
+    fn undecided(self) -> BTreeSet<u64> {
+        self.written.into_values().flatten().collect()
     }
 
     /// One record of a database of write-prepared or write-unprepared transactions: all entries of a sub-batch share a
@@ -314,8 +311,8 @@ impl Replay<'_> {
                     true
                 }
                 Record::Rollback(id) => {
-                    // What the entries replaced was written back in this record, under a newer number.
-                    self.hidden.extend(self.written.remove(id).unwrap_or_default());
+                    // What the entries replaced is written back in this record, under a newer number; operands stay.
+                    self.written.remove(id);
                     true
                 }
                 Record::Noop => !empty,

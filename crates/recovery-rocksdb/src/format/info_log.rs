@@ -142,6 +142,8 @@ pub struct TableCreation {
     pub comparator: Option<String>,
     /// Oldest blob file it refers to.
     pub oldest_blob: Option<u64>,
+    /// When it was written, in microseconds since 1970.
+    pub time_micros: Option<u64>,
 }
 
 /// An event with its place in the file.
@@ -177,6 +179,7 @@ struct RawEvent {
     total_blob_count: Option<u64>,
     total_blob_bytes: Option<u64>,
     oldest_blob_file_number: Option<u64>,
+    time_micros: Option<u64>,
     #[serde(flatten)]
     others: BTreeMap<String, serde_json::Value>,
 }
@@ -223,6 +226,7 @@ fn json_event(text: &str) -> Option<Event> {
                 tombstones,
                 comparator: properties.and_then(|p| p.comparator),
                 oldest_blob: raw.oldest_blob_file_number.filter(|n| *n != 0),
+                time_micros: raw.time_micros,
             })))
         }
         "blob_file_creation" => Some(Event::Blob {

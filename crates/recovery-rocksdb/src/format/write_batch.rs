@@ -67,7 +67,24 @@ impl DataKind {
         }
     }
 
-    const fn has_value(self) -> bool {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deletion => "delete",
+            Self::Value => "put",
+            Self::Merge => "merge",
+            Self::SingleDeletion => "single-delete",
+            Self::RangeDeletion => "range-delete",
+            Self::BlobIndex => "blob-index",
+            Self::WideColumnEntity => "wide-columns",
+            Self::ValuePreferredSeqno => "timed-put",
+        }
+    }
+
+    /// Whether a value stands behind the key: for a range deletion, its end.
+    #[must_use]
+    pub const fn has_value(self) -> bool {
         !matches!(self, Self::Deletion | Self::SingleDeletion)
     }
 }

@@ -16,6 +16,7 @@ use crate::format::file_name::{self, FileKind};
 use crate::format::key::{KeyOrder, ValueType, packed, user_key};
 use crate::placement;
 use crate::reader::{TableOptions, TableReader, TableScan, Tombstone};
+use crate::salvage::Salvaged;
 use crate::witness::tables::FOUND;
 use crate::witness::{Class, LiveTable, Resolved, ResolvedFamily, Trust};
 
@@ -55,8 +56,7 @@ impl Account {
 ///
 /// Interruption.
 pub(super) fn settle(g: &Gathered, r: &mut Resolved, cx: &Context) -> Result<(), Error> {
-    let found = |t: &LiveTable| t.witness == FOUND;
-    if r.trust == Trust::Whole || !r.families.values().flat_map(|f| f.tables.values()).any(found) {
+    if r.trust == Trust::Whole {
         return Ok(());
     }
     let mut findings = Vec::new();
@@ -100,12 +100,14 @@ fn accounts(
     order: &KeyOrder,
     cx: &Context,
 ) -> Result<BTreeMap<u64, Account>, Error> {
-    let usable: Vec<&LiveTable> = family.tables.values().filter(|t| !t.damaged && t.on_disk.is_some()).collect();
+    let usable: Vec<&LiveTable> =
+        family.tables.values().filter(|t| t.on_disk.is_some() && !t.smallest.is_empty()).collect();
     let mut out = BTreeMap::new();
     for table in &usable {
         let beside = usable.iter().filter(|l| l.number != table.number && placement::overlap(order, table, l));
-        let (later, earlier): (Vec<&LiveTable>, Vec<&LiveTable>) =
-            beside.copied().partition(|l| l.number > table.number && l.witness == FOUND);
+        let (later, earlier): (Vec<&LiveTable>, Vec<&LiveTable>) = beside
+            .copied()
+            .partition(|l| l.number > table.number && (l.witness == FOUND || is_zeroed(table) && is_zeroed(l)));
         if later.iter().any(|l| may_hold(table, l)) {
             let mut sides = Sides { own: None, later: Vec::new(), earlier: Vec::new() };
             sides.own = Side::open(g, order, table, cx);
@@ -115,6 +117,11 @@ fn accounts(
         }
     }
     Ok(out)
+}
+
+/// Whether the sequence numbers of a table were taken off: it was at the bottom, where no two tables overlap.
+const fn is_zeroed(table: &LiveTable) -> bool {
+    table.exact && table.seqnos.0 == 0
 }
 
 /// Whether a later table can hold entries of an earlier one: the ranges of sequence numbers meet, or were taken off.
@@ -153,10 +160,17 @@ impl Side {
             global_seqno: table.global_seqno.map(SequenceNumber),
             timestamp_size: order.timestamp_size(),
             block_limit: record_limit(cx),
+            ..TableOptions::default()
         };
-        let reader = TableReader::open(g.source.open(&item.entry).ok()?, options).ok()?;
-        let tombstones = reader.tombstones().ok()?;
-        let mut side = Self { scan: reader.scan().ok()?, tombstones, there: true };
+        let blob = g.source.open(&item.entry).ok()?;
+        let (scan, tombstones) = if table.damaged {
+            let salvaged = Salvaged::run(&blob, &options, Some(order), cx).ok()?;
+            (salvaged.scan(), salvaged.tombstones.clone())
+        } else {
+            let reader = TableReader::open(blob, options).ok()?;
+            (reader.scan().ok()?, reader.tombstones().ok()?)
+        };
+        let mut side = Self { scan, tombstones, there: true };
         side.advance();
         Some(side)
     }

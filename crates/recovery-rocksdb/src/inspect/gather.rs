@@ -13,6 +13,7 @@ use crate::format::info_log;
 use crate::format::options::Options;
 use crate::reader::manifest::{self, Manifest};
 use crate::reader::wal::{self, WalSummary};
+use crate::salvage::Mend;
 use crate::witness::log_state::LogState;
 
 /// Largest OPTIONS or LOG file read; larger ones are read up to here.
@@ -120,6 +121,15 @@ fn small(source: &dyn Source, entry: &Entry, most: u64) -> Result<Vec<u8>, Strin
 ///
 /// Interruption, or when nothing of the directory can be listed.
 pub fn gather(source: &Arc<dyn Source>, number: u16, cx: &Context) -> Result<Gathered, Error> {
+    gather_with(source, number, Mend::default(), cx)
+}
+
+/// As [`gather`]; `mend` says what may be done about blocks that do not match their checksums.
+///
+/// # Errors
+///
+/// As [`gather`].
+pub fn gather_with(source: &Arc<dyn Source>, number: u16, mend: Mend, cx: &Context) -> Result<Gathered, Error> {
     let (mut items, mut below, mut strange) = (Vec::new(), Vec::new(), Vec::new());
     for entry in source.list("", Depth::All) {
         cx.cancelled()?;
@@ -152,7 +162,7 @@ pub fn gather(source: &Arc<dyn Source>, number: u16, cx: &Context) -> Result<Gat
     };
     texts(&mut out);
     logs(&mut out, cx)?;
-    data(&mut out, cx)?;
+    data(&mut out, mend, cx)?;
     Ok(out)
 }
 
@@ -228,7 +238,7 @@ fn logs(out: &mut Gathered, cx: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-fn data(out: &mut Gathered, cx: &Context) -> Result<(), Error> {
+fn data(out: &mut Gathered, mend: Mend, cx: &Context) -> Result<(), Error> {
     let source = Arc::clone(&out.source);
     let total = out.items.iter().map(|i| i.entry.size).fold(0, u64::saturating_add);
     cx.progress.begin(if cx.check == Check::Full { "verify" } else { "read" }, total);
@@ -236,7 +246,7 @@ fn data(out: &mut Gathered, cx: &Context) -> Result<(), Error> {
     // A table's global sequence number and comparator may come from a MANIFEST.
     let hints = tables::Hints::from(&*out);
     let facts = parallel::map(cx, &entries, |_, (number, entry)| {
-        let facts = tables::look(source.as_ref(), entry, &hints.of(*number), cx);
+        let facts = tables::look(source.as_ref(), entry, &hints.of(*number), mend, cx);
         cx.progress.advance(entry.size);
         facts
     })?;

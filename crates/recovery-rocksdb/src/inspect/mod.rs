@@ -171,7 +171,7 @@ pub fn inspect_one(
     options: &EngineOptions,
     cx: &Context,
 ) -> Result<Inspection, Error> {
-    let gathered = gather::gather(source, number, cx)?;
+    let gathered = gather::gather_with(source, number, options.mend, cx)?;
     let mut resolved = witness::resolve_with(&gathered, &options.name_family, &options.table_family);
     derived::settle(&gathered, &mut resolved, cx)?;
     references::settle(&gathered, &mut resolved, cx)?;

@@ -10,7 +10,7 @@ use crate::codes;
 use crate::format::TableProperties;
 use crate::format::key::{KeyOrder, SequenceNumber};
 use crate::reader::{TableError, TableOptions, TableReader};
-use crate::salvage::{Depth, LostRange, Salvaged, TableDamage, check_table};
+use crate::salvage::{Depth, LostRange, Mend, Salvaged, TableDamage, check_table};
 
 /// What a table is, as far as it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ fn order_of(hint: &Hint, properties: &TableProperties) -> KeyOrder {
 }
 
 /// Looks at one table as far as the context's check asks.
-pub fn look(source: &dyn Source, entry: &Entry, hint: &Hint, cx: &Context) -> TableFacts {
+pub fn look(source: &dyn Source, entry: &Entry, hint: &Hint, mend: Mend, cx: &Context) -> TableFacts {
     let mut facts = TableFacts {
         object: entry.name.clone(),
         size: entry.size,
@@ -181,6 +181,7 @@ pub fn look(source: &dyn Source, entry: &Entry, hint: &Hint, cx: &Context) -> Ta
     let options = TableOptions {
         global_seqno: hint.global_seqno.map(SequenceNumber),
         block_limit: super::gather::record_limit(cx),
+        mend,
         ..TableOptions::default()
     };
     let order = hint.order.clone();

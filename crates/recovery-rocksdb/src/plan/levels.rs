@@ -33,7 +33,14 @@ impl Builder<'_> {
                 check(order, family, &tables, &placement)?;
                 break placement;
             }
-            let source = merging::Merging { sources: self.sources, family, bad, cx: self.cx };
+            let source = merging::Merging {
+                sources: self.sources,
+                family,
+                bad,
+                mend: self.options.mend,
+                up_to: self.up_to,
+                cx: self.cx,
+            };
             source.merge(&placement, made, &mut parts)?;
             plan.next.push(format!("tables of family {} whose ages interleave were merged", family.shown()));
         };

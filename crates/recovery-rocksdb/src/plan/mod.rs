@@ -1,11 +1,13 @@
 //! Decides what the result holds; touches nothing.
 
 mod blobs;
+mod cut;
 mod levels;
 mod tables;
 mod wals;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use recovery_core::{Context, Error, Plan, Report, Result, Sources, Step, WriteStep};
 use serde_json::{Value, json};
@@ -52,8 +54,30 @@ pub(crate) fn plan(
     }
     let mut plan = Plan::new("rocksdb", raw.clone(), sources);
     plan.exit = report.exit;
-    let builder = Builder { sources, i: &inspection, options, cx, source: inspection.gathered.number };
-    let inputs = if inspection.manifest_stays() { builder.identical(&mut plan) } else { builder.rebuilt(&mut plan)? };
+    let cut = if options.consistent { cut::find(&inspection)? } else { None };
+    let builder = Builder {
+        sources,
+        i: &inspection,
+        options,
+        cx,
+        source: inspection.gathered.number,
+        up_to: cut.as_ref().map(|c| c.sequence),
+        left_out: AtomicU64::new(0),
+    };
+    let inputs = if inspection.manifest_stays() && cut.is_none() {
+        builder.identical(&mut plan)
+    } else {
+        builder.rebuilt(&mut plan)?
+    };
+    if let Some(cut) = &cut {
+        let records = builder.left_out.load(Ordering::Relaxed);
+        let summary = format!("everything behind sequence number {}: {}", cut.sequence, cut.why);
+        plan.lose(codes::LOST_CUT, summary, records, 0);
+        plan.result["consistent"] = cut.facts(&inspection);
+        plan.next.push(format!("the result is the state at sequence number {}", cut.sequence));
+    } else if options.consistent {
+        plan.result["consistent"] = json!({"sequence": inspection.resolved.last_sequence, "why": "nothing is lost"});
+    }
     plan.seal(sources, &inputs)?;
     let dir = "NEWDIR";
     plan.next.push(format!("recover verify {dir}"));
@@ -68,6 +92,10 @@ struct Builder<'a> {
     options: &'a EngineOptions,
     cx: &'a Context,
     source: u16,
+    /// The last sequence number of the result, when a complete state is wanted.
+    up_to: Option<u64>,
+    /// Entries and tombstones left out because they lie behind it.
+    left_out: AtomicU64,
 }
 
 pub(crate) type Inputs = Vec<(u16, String)>;
@@ -142,6 +170,10 @@ impl Builder<'_> {
         Vec::new()
     }
 
+    fn count_cut(&self, entries: u64) {
+        self.left_out.fetch_add(entries, Ordering::Relaxed);
+    }
+
     /// A new MANIFEST over what is good, placed, healed and rewritten.
     fn rebuilt(&self, plan: &mut Plan) -> Result<Inputs> {
         let mut inputs = Inputs::new();
@@ -151,7 +183,7 @@ impl Builder<'_> {
             manifest: r.next_file,
             db_id: r.db_id.clone(),
             next_file: r.next_file.saturating_add(1),
-            last_sequence: r.last_sequence,
+            last_sequence: self.up_to.unwrap_or(r.last_sequence),
             min_log: 0,
             max_family: r.families.keys().chain(r.dropped.keys()).copied().max().unwrap_or(0).max(r.version.max_family),
             families: Vec::new(),

@@ -45,6 +45,8 @@ impl Builder<'_> {
         for (table, made) in tables.iter().zip(made) {
             match made? {
                 Some(made) => out.push(made),
+                // Nothing of it lies before the cut.
+                None if self.up_to.is_some_and(|most| table.exact && table.seqnos.0 > most) => {}
                 None => {
                     let name = if table.on_disk.is_some() { codes::LOST_ENTRIES } else { codes::LOST_TABLES };
                     lost.push((table.number, table.entries.unwrap_or(0), table.size, name));
@@ -56,12 +58,12 @@ impl Builder<'_> {
 
     pub(super) fn table(&self, family: &ResolvedFamily, table: &LiveTable, bad: &BadBlobs) -> Result<Option<Made>> {
         if table.damaged || table.on_disk.is_none() {
-            if let Some((source, object)) = &table.donor {
+            if let Some((source, object)) = table.donor.as_ref().filter(|_| self.up_to.is_none()) {
                 let to = file_name::table(table.number);
                 let step = Step::Link { source: *source, object: object.clone(), to, size: table.size };
                 return Ok(Some(Made::whole(LiveTable { damaged: false, ..table.clone() }, step)));
             }
-            if !table.wals.is_empty() {
+            if !table.wals.is_empty() && self.up_to.is_none() {
                 return self.made_from_wals(family, table);
             }
         }
@@ -77,9 +79,14 @@ impl Builder<'_> {
         }
         let refers = table.oldest_blob.is_some() || !family.blobs.is_empty();
         let concerned = refers && !bad.is_empty() && !unsupported;
+        let cut = self.up_to.is_some_and(|most| table.seqnos.1 > most);
         // A whole file of another size than the MANIFEST's is used as it is; what it holds decides.
         let whole = facts.state == TableState::Good || unsupported;
-        if whole && !concerned {
+        if cut && unsupported {
+            let message = format!("{}: its kind of table is not supported and cannot be cut", facts.object);
+            return Err(Error::unsupported(message));
+        }
+        if whole && !concerned && !cut {
             let mut table = table.clone();
             if facts.size != table.size
                 && let (Some(smallest), Some(largest)) = (&facts.smallest, &facts.largest)
@@ -116,13 +123,16 @@ impl Builder<'_> {
             global_seqno: table.global_seqno.or(table.entry.as_ref().map(|e| e.largest_seqno)),
             bad_blobs,
             fills: table.fills.clone(),
+            mend: self.options.mend,
+            up_to: self.up_to,
         };
         let done = rewrite::table(self.sources, &args, self.cx, &mut std::io::sink())?;
         let salvage = own.and_then(|(_, facts)| facts.salvage.as_ref());
         let whole = own.is_some() && salvage.is_none();
-        if let (true, 0, Some((item, _))) = (whole, done.dropped, own) {
+        if let (true, 0, 0, Some((item, _))) = (whole, done.dropped, done.cut, own) {
             return Ok(Some(Made::whole(table.clone(), self.link(item, to))));
         }
+        self.count_cut(done.cut);
         let Some(written) = done.written else {
             // Nothing is left of it.
             return Ok(None);

@@ -28,7 +28,7 @@ pub(crate) struct WalArgs {
 impl Builder<'_> {
     pub(super) fn wal_steps(&self, plan: &mut Plan, version: &mut NewVersion, inputs: &mut Inputs) -> Result<()> {
         let g = &self.i.gathered;
-        let stop = self.options.wal == WalMode::PointInTime;
+        let stop = self.options.wal == WalMode::PointInTime || self.up_to.is_some();
         let limit = record_limit(self.cx);
         let mut stopped = false;
         version.min_log = self.i.first_needed_wal();
@@ -61,9 +61,14 @@ impl Builder<'_> {
                 });
                 continue;
             }
+            let behind = self.up_to.filter(|most| w.last_sequence.is_some_and(|last| last > *most));
+            if behind.is_some_and(|most| w.first_sequence.is_none_or(|first| first > most)) {
+                self.count_cut(w.entries);
+                continue;
+            }
             let skip: BTreeMap<u32, u64> = self.i.resolved.skip_below.clone();
             let filter = skip.keys().any(|id| w.families.contains_key(id));
-            if !w.is_damaged() && !filter {
+            if !w.is_damaged() && !filter && behind.is_none() {
                 plan.steps.push(match w.end {
                     EndKind::Torn => Step::Copy {
                         source: self.source,
@@ -81,10 +86,14 @@ impl Builder<'_> {
             let keep = Keep {
                 stop_at_damage: stop && w.is_damaged(),
                 skip_below: if filter { skip } else { BTreeMap::new() },
+                up_to: behind,
             };
             let blob = g.source.open(&item.entry)?;
             let size = wal_writer::rewritten_size(blob.as_ref(), w.number, limit, &keep)?;
-            if w.is_damaged() {
+            if let Some(most) = behind {
+                self.count_cut(w.last_sequence.unwrap_or(most).saturating_sub(most));
+                stopped = w.is_damaged();
+            } else if w.is_damaged() {
                 let bytes = w.damage.iter().map(|d| d.end.saturating_sub(d.at)).fold(0, u64::saturating_add);
                 let gap = w.gaps.iter().map(|gap| gap.lost().unwrap_or(1)).fold(0, u64::saturating_add);
                 plan.lose(codes::LOST_WAL, format!("damaged records of {to}"), gap, bytes);

@@ -13,6 +13,7 @@ use crate::format::{BlockHandle, Footer, FormatError, Metaindex, TableProperties
 use super::block::{BlockReader, Sealed, TableError};
 use super::index::TableIndex;
 use super::scan::{KeyRewrite, TableScan};
+use crate::salvage::Mend;
 
 /// What the reader must be told from outside.
 #[derive(Clone, Debug)]
@@ -23,11 +24,13 @@ pub struct TableOptions {
     pub timestamp_size: usize,
     /// Largest unpacked block accepted, in bytes.
     pub block_limit: usize,
+    /// What salvage may do about blocks that do not match their checksums. Strict reading does nothing.
+    pub mend: Mend,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { global_seqno: None, timestamp_size: 8, block_limit: 1 << 30 }
+        Self { global_seqno: None, timestamp_size: 8, block_limit: 1 << 30, mend: Mend::default() }
     }
 }
 

@@ -564,6 +564,7 @@ impl TableCheck {
                 if !known {
                     self.list(&salvaged, blob.len());
                 }
+                self.say_mended(&salvaged);
                 self.count(&salvaged);
                 self.properties = self.properties.take().or_else(|| salvaged.properties.clone());
                 self.salvaged = Some(Arc::new(salvaged));
@@ -661,6 +662,26 @@ impl TableCheck {
         }
         if let Some(footer) = salvaged.footer {
             self.coverage.mark(footer.offset..len, Class::Parsed);
+        }
+    }
+
+    /// Blocks that were had in spite of their checksums cost nothing; each is said.
+    fn say_mended(&mut self, salvaged: &Salvaged) {
+        for mended in &salvaged.mended {
+            let severity = if mended.bit.is_some() { Severity::Damaged } else { Severity::Suspect };
+            let here = |d: &&mut TableDamage| d.what == "data block" && d.range.start == mended.range.start;
+            match self.damages.iter_mut().find(here) {
+                Some(damage) => {
+                    damage.severity = severity;
+                    damage.keys = None;
+                    damage.summary = format!("{}; {}", damage.summary, mended.phrase());
+                }
+                None => {
+                    let summary = format!("data block at {:#x}: {}", mended.range.start, mended.phrase());
+                    self.damages.push(TableDamage::new("data block", mended.range.clone(), severity, summary));
+                }
+            }
+            self.coverage.mark(mended.range.clone(), Class::Damaged);
         }
     }
 

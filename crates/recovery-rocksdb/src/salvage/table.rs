@@ -12,6 +12,7 @@ use crate::format::{BlockHandle, Footer, FormatError, Metaindex, TableProperties
 use crate::reader::table::{decode_tombstones, global_seqno, read_footer, read_properties};
 use crate::reader::{BlockReader, KeyRewrite, TableError, TableIndex, TableOptions, TableScan, Tombstone};
 
+use super::mend::{Mend, Mended, Mender, PatchedBlob, Patches};
 use super::profile::Profile;
 use super::walk::{FoundKind, TableWalk, Window};
 
@@ -87,6 +88,8 @@ pub struct Salvaged {
     pub tombstones: Vec<Tombstone>,
     /// Range tombstones that are gone; `None` when nobody knows how many there were.
     pub tombstones_lost: Option<u64>,
+    /// Blocks that do not match their checksums and were had all the same.
+    pub mended: Vec<Mended>,
     /// Parts that are damaged, and how.
     pub broken: Vec<(TablePart, TableError)>,
     /// The walk over the file, when the index did not serve.
@@ -184,7 +187,7 @@ impl Salvaged {
             .or_else(|| out.properties.as_ref().and_then(|p| p.comparator.as_deref()).and_then(KeyOrder::by_name));
         match &frame.index {
             Some(Ok(index)) => {
-                out.by_index(index, cx)?;
+                out.by_index(index, order.as_ref(), options.mend, cx)?;
                 if out.good.is_empty() && !out.lost.is_empty() {
                     out.retry_container(index, cx)?;
                 }
@@ -243,6 +246,7 @@ impl Salvaged {
             lost: Vec::new(),
             tombstones: Vec::new(),
             tombstones_lost: Some(0),
+            mended: Vec::new(),
             broken,
             walk: None,
             out_of_order: Vec::new(),
@@ -250,18 +254,34 @@ impl Salvaged {
     }
 
     /// The index is intact: every block's place is known, each is judged on its own, in parallel.
-    fn by_index(&mut self, index: &TableIndex, cx: &Context) -> Result<(), Error> {
+    fn by_index(&mut self, index: &TableIndex, order: Option<&KeyOrder>, how: Mend, cx: &Context) -> Result<(), Error> {
         let numbers: Vec<usize> = (0..index.len()).collect();
         let handles = index.handles();
+        let mender = Mender::new(&self.blocks, order, how);
         let judge = |_: usize, block: &usize| {
             let handle = handles.get(*block).copied().unwrap_or_default();
-            examine(&self.blocks, handle).ok()
+            match examine(&self.blocks, handle) {
+                Ok(good) => Some((good, None)),
+                Err(error) => {
+                    let before = block.checked_sub(1).and_then(|b| index.separator_user_key(b));
+                    let (good, mended, patches) =
+                        mender.mend(handle, &error, (before, index.separator_user_key(*block)))?;
+                    Some((good, Some((mended, patches))))
+                }
+            }
         };
         let judged = parallel::map(cx, &numbers, judge)?;
         let mut after = None;
+        let mut all = Patches::new();
         for ((number, handle), good) in handles.iter().enumerate().zip(judged) {
             match good {
-                Some(block) => self.good.push(block),
+                Some((block, mended)) => {
+                    self.good.push(block);
+                    if let Some((mended, patches)) = mended {
+                        self.mended.push(mended);
+                        all.extend(patches);
+                    }
+                }
                 None => self.lost.push(LostRange {
                     range: handle.range(),
                     after: after.clone(),
@@ -269,6 +289,9 @@ impl Salvaged {
                 }),
             }
             after = index.separator_user_key(number).map(<[u8]>::to_vec);
+        }
+        if !all.is_empty() {
+            self.blocks.blob = Arc::new(PatchedBlob::new(Arc::clone(&self.blocks.blob), all));
         }
         Ok(())
     }
@@ -282,7 +305,7 @@ impl Salvaged {
             Container::Sized => Container::Legacy,
         };
         self.blocks.container = self.profile.container;
-        self.by_index(index, cx)?;
+        self.by_index(index, None, Mend { correct: false, ignore_checksums: false }, cx)?;
         if self.good.is_empty() {
             self.lost = lost;
             self.profile.container = before;

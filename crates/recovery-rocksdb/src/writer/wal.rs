@@ -18,6 +18,9 @@ pub struct Keep {
     /// By family: records up to this sequence are in tables already and left out.
     #[serde(default)]
     pub skip_below: BTreeMap<u32, u64>,
+    /// Batches that reach behind this sequence number are left out.
+    #[serde(default)]
+    pub up_to: Option<u64>,
 }
 
 /// Pieces of this size go to the output.
@@ -69,6 +72,10 @@ pub fn rewrite(blob: &dyn Blob, number: u64, limit: usize, keep: &Keep, out: &mu
     let done = wal::scan(blob, number, limit, |batch: &Batch<'_>| {
         if keep.stop_at_damage && batch.after_damage {
             return Err(None);
+        }
+        let last = batch.batch.sequence.saturating_add(u64::from(batch.batch.count)).saturating_sub(1);
+        if keep.up_to.is_some_and(|most| last > most) {
+            return Ok(());
         }
         if keep.skip_below.is_empty() {
             writer.record(batch.payload, &mut bytes);
