@@ -294,3 +294,53 @@ fn older_images_say_what_they_are() {
     std::fs::write(&misnamed, b"role=FOLLOWER\nname=x\n").unwrap();
     assert_eq!(run(&["image"], &misnamed).unwrap().0, 5);
 }
+
+/// An image as Doris writes it.
+fn doris(modules: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let text = |s: &str| [&(s.len() as i32).to_be_bytes()[..], s.as_bytes()].concat();
+    let mut out = [&b"COR1"[..], &text("{\"imageVersion\":\"v1\"}")].concat();
+    let mut index = Vec::new();
+    for (name, bytes) in modules {
+        index.extend([text(name), (out.len() as u64).to_be_bytes().to_vec()].concat());
+        out.extend_from_slice(bytes);
+    }
+    let footer = [&77i64.to_be_bytes()[..], &(modules.len() as i32).to_be_bytes(), &index].concat();
+    [&out[..], &footer, &(footer.len() as i64).to_be_bytes(), b"COR1"].concat()
+}
+
+#[test]
+fn images_of_doris_are_not_taken_for_damaged_ones() {
+    let header = [&119i32.to_be_bytes()[..], &35i64.to_be_bytes(), &20_000i64.to_be_bytes(), &[0]].concat();
+    let leader = [&8i32.to_be_bytes()[..], b"10.0.0.1", &9020i32.to_be_bytes(), &8030i32.to_be_bytes()].concat();
+    let bytes =
+        doris(&[("header", header), ("masterInfo", leader), ("frontends", vec![1; 40]), ("backends", Vec::new())]);
+    let dir = tempfile::tempdir().unwrap();
+    let case = cases("envs").into_iter().find(|c| c.name == "single").unwrap();
+    write_all(&case, &dir.path().join("bdb"));
+    let at = dir.path().join("image");
+    std::fs::create_dir(&at).unwrap();
+    let path = at.join("image.35");
+    std::fs::write(&path, &bytes).unwrap();
+    let (exit, text) = run(&["image"], &path).unwrap();
+    assert!(exit == 0 && text.contains("module frontends: 40 bytes") && text.contains("leader 10.0.0.1"), "{text}");
+    let report = |path: &Path| {
+        use recovery_core::Recover;
+        let source = std::sync::Arc::new(recovery_core::DirSource::open(path).unwrap());
+        let sources = recovery_core::Sources::one(source);
+        recovery_bdbje::engine::Engine.inspect(&sources, &Value::Null, &Context::with_threads(1)).unwrap()
+    };
+    let found = report(dir.path());
+    assert!(!found.findings.iter().any(|f| f.code == "JE-0062"), "{:?}", found.findings);
+    assert!(found.findings.iter().any(|f| f.code == "JE-0063"));
+    // Cut anywhere, or renamed, it is not whole.
+    for n in 0..bytes.len() {
+        std::fs::write(&path, &bytes[..n]).unwrap();
+        assert!(run(&["image"], &path).unwrap().0 >= 4, "cut at {n}");
+    }
+    let other = at.join("image.36");
+    std::fs::write(&other, &bytes).unwrap();
+    assert_eq!(run(&["image"], &other).unwrap().0, 4);
+    std::fs::remove_file(&other).unwrap();
+    std::fs::write(&path, vec![0; 4096]).unwrap();
+    assert!(report(dir.path()).findings.iter().any(|f| f.code == "JE-0062"));
+}

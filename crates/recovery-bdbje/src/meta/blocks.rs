@@ -2,7 +2,8 @@
 //!
 //! | era | form |
 //! |---|---|
-//! | before StarRocks 3.0, and Doris | meta version (from StarRocks 2.x on: -1 and two versions), i64 journal id, i64 highest id in use, u8; then modules in binary forms with sums of their own, which are not read |
+//! | Doris from 1.2 on | see [`doris`](super::doris) |
+//! | before StarRocks 3.0, and Doris before | meta version (from StarRocks 2.x on: -1 and two versions), i64 journal id, i64 highest id in use, u8; then modules in binary forms with sums of their own, which are not read |
 //! | StarRocks 3.0 | meta version, header, blocks: each a header with its id and number of values, values, and a footer with the CRC-32 of everything before it in the block. All are JSON texts preceded by their length (big-endian) |
 //! | StarRocks 3.4, second form | meta version, header, then JSON values without lengths: the header of a block and its values. The CRC-32 of the whole file lies beside it in `checksum.N` |
 //!
@@ -20,6 +21,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::doris;
+
 /// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;
 /// Largest header of an image or of a block, and largest footer.
@@ -27,6 +30,8 @@ const MAX_HEADER: u64 = 1 << 20;
 
 /// Meta versions that frontends have written so far are far below.
 const MAX_VERSION: i32 = 100_000;
+/// Longest name of a host.
+const MAX_HOST: u64 = 255;
 
 /// Names of blocks (`persist/metablock/SRMetaBlockID`).
 const NAMES: &[(i64, &str)] = &[
@@ -68,6 +73,8 @@ const NAMES: &[(i64, &str)] = &[
 pub enum Form {
     /// Modules in binary forms.
     Old,
+    /// Modules in binary forms, with an index.
+    Doris,
     /// Blocks of texts with lengths.
     V1,
     /// Blocks of plain JSON.
@@ -90,6 +97,9 @@ pub struct Head {
     /// End of the batch of ids that were in use; only in old images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_end_id: Option<i64>,
+    /// Host of the leader that wrote it; only in old images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
     /// Header.
     pub header: Value,
 }
@@ -150,7 +160,8 @@ pub struct Outcome {
     pub checkable: bool,
 }
 
-type Step<T> = std::result::Result<T, (u64, String)>;
+/// What was read, or place and reason why it cannot be.
+pub type Step<T> = std::result::Result<T, (u64, String)>;
 
 fn crc() -> Digest {
     Digest::new(CrcAlgorithm::Crc32IsoHdlc)
@@ -163,7 +174,7 @@ fn crc() -> Digest {
 /// The first error of `sink`, or that the caller asked to stop.
 pub fn read(blob: &dyn Blob, cx: &Context, sink: &mut dyn FnMut(Event<'_>) -> Result<()>) -> Result<Outcome> {
     let mut out = Outcome::default();
-    let mut texts = Texts { blob, at: 0, window: Bytes::new(), start: 0, sum: crc(), limit: cx.limits.record };
+    let mut texts = Texts::new(blob, cx);
     let head = match texts.head() {
         Ok(head) => head,
         Err(stop) => {
@@ -174,11 +185,36 @@ pub fn read(blob: &dyn Blob, cx: &Context, sink: &mut dyn FnMut(Event<'_>) -> Re
     sink(Event::Head(&head))?;
     match head.form {
         Form::Old => {}
+        Form::Doris => match doris::modules(blob, texts.at) {
+            Ok((modules, _)) => {
+                for b in &modules {
+                    sink(Event::Begin(b))?;
+                    sink(Event::End(b))?;
+                }
+                out.blocks = modules.len() as u64;
+            }
+            Err(stop) => out.stopped = Some(stop),
+        },
         Form::V1 => texts.blocks(&mut out, cx, sink)?,
         Form::V2 => plain(blob, texts.at, &mut out, cx, sink)?,
     }
-    out.checkable = head.form != Form::Old;
+    out.checkable = matches!(head.form, Form::V1 | Form::V2);
     Ok(out)
+}
+
+/// What stands before the blocks.
+///
+/// # Errors
+///
+/// Place and reason, when it is no image.
+pub fn head(blob: &dyn Blob, cx: &Context) -> Step<Head> {
+    Texts::new(blob, cx).head()
+}
+
+/// Whether a frontend may have written this meta version.
+fn known(version: i32, at: u64) -> Step<()> {
+    let plausible = (1..=MAX_VERSION).contains(&version);
+    if plausible { Ok(()) } else { Err((at, format!("meta version {version}: no image of a frontend"))) }
 }
 
 /// Fills in what a block's header says.
@@ -201,7 +237,11 @@ struct Texts<'a> {
     limit: u64,
 }
 
-impl Texts<'_> {
+impl<'a> Texts<'a> {
+    fn new(blob: &'a dyn Blob, cx: &Context) -> Self {
+        Self { blob, at: 0, window: Bytes::new(), start: 0, sum: crc(), limit: cx.limits.record }
+    }
+
     /// The bytes at the current place, which is not moved.
     fn peek(&mut self, n: u64) -> Step<Bytes> {
         let left = self.blob.len().saturating_sub(self.at);
@@ -251,26 +291,33 @@ impl Texts<'_> {
         value.map(|v| (v, text)).map_err(|e| (self.at, format!("{what}: not JSON: {e}")))
     }
 
+    /// The head; the place is then where the blocks, or the modules of Doris, begin.
     fn head(&mut self) -> Step<Head> {
-        let mut meta_version = i32::from_be_bytes(self.array()?);
-        let mut community_version = None;
-        if meta_version == -1 {
-            community_version = Some(i32::from_be_bytes(self.array()?));
-            meta_version = i32::from_be_bytes(self.array()?);
-        }
-        let known = |v: i32| (0..=MAX_VERSION).contains(&v);
-        if !known(meta_version) || !community_version.is_none_or(known) {
-            return Err((0, format!("meta version {meta_version}: no image of a frontend")));
-        }
-        let at = self.at;
         let mut head = Head {
             form: Form::V1,
-            meta_version,
-            community_version,
+            meta_version: 0,
+            community_version: None,
             journal_id: None,
             batch_end_id: None,
+            leader: None,
             header: Value::Null,
         };
+        if self.peek(4).is_ok_and(|b| b.as_ref() == doris::MAGIC) {
+            self.at = self.at.saturating_add(4);
+            let (header, text) = self.json("header")?;
+            self.pass(&text);
+            let modules = self.at;
+            (head.form, head.header, head.meta_version) = (Form::Doris, header, self.version()?);
+            self.old(&mut head)?;
+            self.at = modules;
+            return Ok(head);
+        }
+        head.meta_version = i32::from_be_bytes(self.array()?);
+        if head.meta_version == -1 {
+            head.community_version = Some(self.version()?);
+            head.meta_version = i32::from_be_bytes(self.array()?);
+        }
+        known(head.meta_version, 0)?;
         if let Ok((header @ Value::Object(_), text)) = self.json("header") {
             head.header = header;
             self.pass(&text);
@@ -284,13 +331,31 @@ impl Texts<'_> {
             head.form = Form::V2;
             return Ok(head);
         }
+        head.form = Form::Old;
+        self.old(&mut head)?;
+        Ok(head)
+    }
+
+    fn version(&mut self) -> Step<i32> {
+        let at = self.at;
+        let version = i32::from_be_bytes(self.array()?);
+        known(version, at).map(|()| version)
+    }
+
+    /// What old images begin with, behind the meta version.
+    fn old(&mut self, head: &mut Head) -> Step<()> {
+        let at = self.at;
         let (journal, end) = (i64::from_be_bytes(self.array()?), i64::from_be_bytes(self.array()?));
-        let cluster = u8::from_be_bytes(self.array()?);
-        if journal < 0 || end < 0 || cluster > 1 {
+        let [flag] = self.array()?;
+        if journal < 0 || end < 0 || flag > 1 {
             return Err((at, "neither a header nor a journal id: no image of a frontend".to_owned()));
         }
-        (head.form, head.journal_id, head.batch_end_id) = (Form::Old, Some(journal), Some(end));
-        Ok(head)
+        (head.journal_id, head.batch_end_id) = (Some(journal), Some(end));
+        // The next module is the leader's address.
+        let host = self.text(MAX_HOST).ok();
+        let host = host.and_then(|t| std::str::from_utf8(t.get(4..)?).ok().map(str::to_owned));
+        head.leader = host.filter(|h| !h.is_empty() && !h.contains(char::is_control));
+        Ok(())
     }
 
     fn blocks(&mut self, out: &mut Outcome, cx: &Context, sink: &mut dyn FnMut(Event<'_>) -> Result<()>) -> Result<()> {

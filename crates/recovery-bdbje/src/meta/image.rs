@@ -11,12 +11,11 @@ use std::sync::Arc;
 use crc_fast::{CrcAlgorithm, Digest};
 use recovery_core::{Blob, Context, Depth, Source};
 use serde::Serialize;
-use serde_json::Value;
+
+use super::blocks::{self, Block, Event, Form, Head};
 
 /// Bytes read at a time.
 const CHUNK: u64 = 1 << 20;
-/// Largest block header or footer.
-const MAX_HEADER: u64 = 1 << 16;
 
 /// Whether an image is whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +65,7 @@ pub fn list(source: &dyn Source, dir: &str, cx: &Context) -> Vec<Image> {
             let Some(journal_id) = id.filter(|n| *n >= 0) else { continue };
             let state = match source.open(&entry) {
                 Ok(blob) if form == 2 => check_v2(source, &sub, journal_id, &blob, cx),
-                Ok(blob) => check_v1(&blob, cx),
+                Ok(blob) => check_v1(&blob, journal_id, cx),
                 Err(e) => (None, ImageState::Bad { offset: 0, why: e.to_string() }),
             };
             let (meta_version, state) = state;
@@ -111,112 +110,33 @@ fn check_v2(source: &dyn Source, dir: &str, id: i64, blob: &Arc<dyn Blob>, cx: &
     (version, ImageState::Bad { offset: 0, why })
 }
 
-/// Reads texts one after the other, keeping the checksum of the block.
-struct Texts<'a> {
-    blob: &'a dyn Blob,
-    at: u64,
-    sum: Digest,
-}
-
-type Step<T> = Result<T, (u64, String)>;
-
-impl Texts<'_> {
-    fn read(&self, n: u64) -> Step<bytes::Bytes> {
-        let end = self.at.saturating_add(n);
-        self.blob.bytes(self.at..end).map_err(|e| (self.at, e.to_string()))
-    }
-
-    fn int(&mut self) -> Step<i32> {
-        let b = self.read(4)?;
-        self.at = self.at.saturating_add(4);
-        b.as_ref().try_into().map(i32::from_be_bytes).map_err(|_| (self.at, "short".to_owned()))
-    }
-
-    fn length(&self) -> Step<u64> {
-        let b = self.read(4)?;
-        let n = b.as_ref().try_into().map(i32::from_be_bytes).map_err(|_| (self.at, "short".to_owned()))?;
-        let left = self.blob.len().saturating_sub(self.at).saturating_sub(4);
-        u64::try_from(n)
-            .ok()
-            .filter(|n| *n <= left)
-            .ok_or_else(|| (self.at, format!("a text of {n} bytes, {left} are left")))
-    }
-
-    /// A short text, not added to the sum.
-    fn peek(&self) -> Step<(Value, u64)> {
-        let n = self.length()?;
-        if n > MAX_HEADER {
-            return Err((self.at, format!("a header of {n} bytes")));
-        }
-        let b = self.read(n.saturating_add(4))?;
-        let json = serde_json::from_slice(b.get(4..).unwrap_or_default());
-        json.map(|v| (v, n.saturating_add(4))).map_err(|e| (self.at, format!("not JSON: {e}")))
-    }
-
-    /// Moves over so many bytes, adding them to the sum.
-    fn pass(&mut self, mut n: u64) -> Step<()> {
-        while n > 0 {
-            let part = n.min(CHUNK);
-            let b = self.read(part)?;
-            self.sum.update(&b);
-            self.at = self.at.saturating_add(part);
-            n = n.saturating_sub(part);
+fn check_v1(blob: &Arc<dyn Blob>, journal_id: i64, cx: &Context) -> (Option<i32>, ImageState) {
+    let (mut head, mut first): (Option<Head>, Option<(u64, String)>) = (None, None);
+    let outcome = blocks::read(blob.as_ref(), cx, &mut |e| {
+        match e {
+            Event::Head(h) => head = Some(h.clone()),
+            Event::End(Block { offset, name, problem: Some(why), .. }) => {
+                first.get_or_insert_with(|| (*offset, format!("block {name:?}: {why}")));
+            }
+            _ => {}
         }
         Ok(())
+    });
+    let version = head.as_ref().map(|h| h.meta_version);
+    let unverified = |why: &str| (version, ImageState::Unverified { why: why.to_owned() });
+    let Ok(outcome) = outcome else { return unverified("interrupted") };
+    let (own, form) = (head.as_ref().and_then(|h| h.journal_id), head.as_ref().map(|h| h.form));
+    let named = own.filter(|id| *id != journal_id);
+    let named = named.map(|own| (0, format!("it holds the state after journal id {own}, its name says {journal_id}")));
+    if let Some((offset, why)) = named.or(first).or(outcome.stopped) {
+        return (version, ImageState::Bad { offset, why });
     }
-
-    fn block(&mut self) -> Step<()> {
-        let start = self.at;
-        self.sum = crc();
-        let (header, size) = self.peek()?;
-        let count = header.get("nj").and_then(Value::as_u64).ok_or((start, "a block header without nj".to_owned()))?;
-        self.pass(size)?;
-        for _ in 0..count {
-            let n = self.length()?;
-            self.pass(n.saturating_add(4))?;
+    match form {
+        Some(Form::V1) => (version, ImageState::Valid),
+        Some(Form::Doris) => {
+            unverified("the sum of an image of Doris can only be checked by decoding all of its modules")
         }
-        let (footer, size) = self.peek()?;
-        let stored = footer.get("c").and_then(Value::as_u64);
-        let stored = stored.ok_or((self.at, "a block footer without checksum".to_owned()))?;
-        let computed = std::mem::replace(&mut self.sum, crc()).finalize();
-        if stored != computed {
-            let name = header.get("n").or_else(|| header.get("i").and_then(|i| i.get("i")));
-            let name = name.map(ToString::to_string).unwrap_or_default();
-            return Err((start, format!("block {name}: CRC-32 is {computed}, its footer says {stored}")));
-        }
-        self.at = self.at.saturating_add(size);
-        Ok(())
+        Some(Form::V2) => unverified("plain values, as in image/v2, without the checksum that belongs to them"),
+        _ => unverified("an image from before meta version 4 has no checksum that covers it"),
     }
-}
-
-fn check_v1(blob: &Arc<dyn Blob>, cx: &Context) -> (Option<i32>, ImageState) {
-    let mut t = Texts { blob: blob.as_ref(), at: 0, sum: crc() };
-    let bad = |(offset, why): (u64, String)| ImageState::Bad { offset, why };
-    let mut version = match t.int() {
-        Ok(v) => v,
-        Err(e) => return (None, bad(e)),
-    };
-    if version == -1 {
-        match (t.int(), t.int()) {
-            (Ok(_), Ok(own)) => version = own,
-            (Err(e), _) | (_, Err(e)) => return (None, bad(e)),
-        }
-    }
-    let modern = matches!(t.peek(), Ok((Value::Object(_), _)));
-    if !modern {
-        let why = "an image from before meta version 4 has no checksum that covers it".to_owned();
-        return (Some(version), ImageState::Unverified { why });
-    }
-    if let Ok((_, size)) = t.peek() {
-        t.at = t.at.saturating_add(size);
-    }
-    while t.at < blob.len() {
-        if cx.cancelled().is_err() {
-            return (Some(version), ImageState::Unverified { why: "interrupted".to_owned() });
-        }
-        if let Err(e) = t.block() {
-            return (Some(version), bad(e));
-        }
-    }
-    (Some(version), ImageState::Valid)
 }

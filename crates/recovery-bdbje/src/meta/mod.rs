@@ -3,6 +3,7 @@
 //! `meta/bdb` holds the log, `meta/image` the snapshots; a frontend's configuration names `meta` with `meta_dir`.
 
 pub mod blocks;
+pub mod doris;
 pub mod image;
 
 use std::collections::BTreeMap;

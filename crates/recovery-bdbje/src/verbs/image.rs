@@ -91,9 +91,19 @@ fn verdict(out: &Outcome, o: &Opened, head: Option<&Head>) -> (&'static str, Str
             None => ("unverified", "there is no checksum.N beside it".to_owned(), Exit::OK),
         };
     }
-    if head.form == Form::Old {
-        let why = "an image from before meta version 4 is not in blocks and has no checksum that covers it; its modules are not read";
-        return ("unverified", why.to_owned(), Exit::OK);
+    let unverified = |why: &str| ("unverified", why.to_owned(), Exit::OK);
+    match head.form {
+        Form::Old => {
+            return unverified(
+                "an image from before meta version 4 is not in blocks and has no checksum that covers it; its modules are not read",
+            );
+        }
+        Form::Doris => {
+            return unverified(
+                "an image of Doris: begin, end and index agree; its modules are not read, and its sum could only be checked by reading all of them",
+            );
+        }
+        Form::V1 | Form::V2 => {}
     }
     blocks.map_or_else(|| ("valid", "the CRC-32 of every block agrees".to_owned(), Exit::OK), bad)
 }
@@ -179,7 +189,8 @@ fn listing(o: &Opened, list: bool, out: &mut dyn Write, cx: &Context) -> Result<
     writeln!(out, "{name}: {state}; {}", terminal(&why)).map_err(broken)?;
     if let Some(h) = &head {
         let form = match h.form {
-            Form::Old => "the form before StarRocks 3.0, or Doris",
+            Form::Old => "the form before StarRocks 3.0, or of Doris before 1.2",
+            Form::Doris => "the form of Doris",
             Form::V1 => "the first form of StarRocks 3.0 and later",
             Form::V2 => "the second form, StarRocks 3.4 and later",
         };
@@ -187,13 +198,21 @@ fn listing(o: &Opened, list: bool, out: &mut dyn Write, cx: &Context) -> Result<
         let id = h.journal_id.or(o.journal_id).map_or(String::new(), |n| format!(", state after journal id {n}"));
         writeln!(out, "{form}; meta version {}{community}{id}, {} bytes", h.meta_version, o.blob.len())
             .map_err(broken)?;
-        if h.form != Form::Old {
+        if !h.header.is_null() {
             writeln!(out, "header {}", terminal(&h.header.to_string())).map_err(broken)?;
-        } else if let Some(end) = h.batch_end_id {
-            writeln!(out, "ids in use end at {end}").map_err(broken)?;
+        }
+        if let Some(end) = h.batch_end_id {
+            let leader =
+                h.leader.as_deref().map_or(String::new(), |l| format!("; written by the leader {}", terminal(l)));
+            writeln!(out, "ids in use end at {end}{leader}").map_err(broken)?;
         }
     }
+    let modules = head.as_ref().is_some_and(|h| h.form == Form::Doris);
+    let list = list || modules;
     let title = |b: &Block| {
+        if modules {
+            return format!("{:#010x}  module {}", b.offset, terminal(&b.name));
+        }
         let id = b.id.map_or("-".to_owned(), |n| n.to_string());
         let name = if b.name.is_empty() { "unknown, passed over by a frontend" } else { &b.name };
         format!("{:#010x}  block {id:>3}  {}", b.offset, terminal(name))
@@ -217,6 +236,9 @@ fn listing(o: &Opened, list: bool, out: &mut dyn Write, cx: &Context) -> Result<
                     (None, Some(_)) => "CRC-32 agrees".to_owned(),
                     (None, None) => "complete".to_owned(),
                 };
+                if modules {
+                    return writeln!(out, "{}: {} bytes", title(b), b.bytes).map_err(broken);
+                }
                 if list {
                     let (n, bytes) = (b.values, b.bytes);
                     return writeln!(out, "{}: {n} values, {bytes} bytes, {state}", title(b)).map_err(broken);
