@@ -152,7 +152,16 @@ fn context(threads: usize) -> Context {
 
 fn job(base: Option<&Arc<dyn Blob>>, log: &Arc<dyn Blob>, dialect: Dialect) -> Job {
     let logs = vec![Log { blob: Arc::clone(log), skip: Vec::new(), use_rest: false }];
-    Job { base: base.cloned(), logs, dialect, until: u64::MAX, salvage: false, checksums: false }
+    Job {
+        base: base.cloned(),
+        logs,
+        dialect,
+        until: u64::MAX,
+        salvage: false,
+        checksums: false,
+        past_gaps: false,
+        witnesses: Vec::new(),
+    }
 }
 
 fn blob(name: &str, bytes: Vec<u8>) -> Arc<dyn Blob> {

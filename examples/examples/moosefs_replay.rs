@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         until: u64::MAX,
         salvage: false,
         checksums: false,
+        past_gaps: false,
+        witnesses: Vec::new(),
     };
     let built = build(&job, &cx)?;
     if let Some(stop) = &built.stop {

@@ -67,7 +67,17 @@ fn replay(sources: &Sources, recipe: &Recipe, rules: Dialect, cx: &Context) -> R
         let blob = open(sources, *source, name)?;
         logs.push(Log { blob, skip: skip.clone(), use_rest: *use_rest });
     }
-    let job = Job { base, logs, dialect: rules, until: recipe.until, salvage: true, checksums: false };
+    let witnesses = recipe.witnesses.iter().map(|(s, n)| open(sources, *s, n)).collect::<Result<_>>()?;
+    let job = Job {
+        base,
+        logs,
+        dialect: rules,
+        until: recipe.until,
+        salvage: true,
+        checksums: false,
+        past_gaps: recipe.past_gaps,
+        witnesses,
+    };
     let built = build(&job, cx)?;
     if built.model.version() != recipe.version {
         return Err(Error::Damaged(format!(

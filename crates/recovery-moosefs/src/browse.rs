@@ -49,7 +49,7 @@ pub fn open_file(blob: &Arc<dyn Blob>, cx: &Context) -> Result<Opened> {
 pub fn open_directory(sources: &Sources, cx: &Context) -> Result<Opened> {
     let mut full = cx.clone();
     full.check = recovery_core::Check::Full;
-    let case = decide(survey(sources, &full)?, None, None, &full)?;
+    let case = decide(survey(sources, &full)?, None, None, false, &full)?;
     let Some(built) = case.built else {
         return Err(Error::Unusable("nothing can be built from these files: see recover inspect".to_owned()));
     };

@@ -69,6 +69,8 @@ pub(crate) fn job(survey: &Survey, way: &Way, dialect: Dialect, until: u64) -> J
         until,
         salvage: true,
         checksums: true,
+        past_gaps: way.past_gaps,
+        witnesses: survey.logs.iter().map(|l| Arc::clone(&l.blob)).collect(),
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn skipped(log: &LogFile, way: &Way) -> Vec<(u64, u64)> {
 }
 
 /// First id from which two histories exist, for a state of version `from`.
-fn branch(survey: &Survey, way: &Way) -> Option<u64> {
+pub(crate) fn branch(survey: &Survey, way: &Way) -> Option<u64> {
     let jumps = way.logs.iter().filter_map(|&i| survey.logs.get(i)).flat_map(|l| &l.scan.jumps);
     let last = way.reach.saturating_sub(1);
     jumps.filter(|j| j.to > way.from && !j.falls_short(last)).map(|j| j.to).min()
@@ -96,9 +98,16 @@ fn branch(survey: &Survey, way: &Way) -> Option<u64> {
 /// # Errors
 ///
 /// When a medium fails, a limit is met or the work is cancelled.
-pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, point: Option<Point>, cx: &Context) -> Result<Case> {
+pub(crate) fn decide(
+    mut survey: Survey,
+    asked: Option<Dialect>,
+    point: Option<Point>,
+    past_gaps: bool,
+    cx: &Context,
+) -> Result<Case> {
     let (limit, clock_back) = point.map_or(Ok((u64::MAX, 0)), |p| last_change(&survey, p))?;
     let mut ways = survey.ways(asked, limit);
+    open_gaps(&survey, &mut ways, past_gaps);
     let mut built = None;
     let mut built_from = None;
     let mut tries = if cx.full() { survey.bases.len().saturating_mul(2).saturating_add(1) } else { 0 };
@@ -130,7 +139,8 @@ pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, point: Option<P
             }
             Err(other) => return Err(other),
         }
-        let again = survey.ways(asked, limit);
+        let mut again = survey.ways(asked, limit);
+        open_gaps(&survey, &mut again, past_gaps);
         let settled = again.first().map(|w| w.base) == Some(base);
         ways = again;
         if settled && built.is_some() {
@@ -151,6 +161,19 @@ pub(crate) fn decide(mut survey: Survey, asked: Option<Dialect>, point: Option<P
     }
     let branch = branch.filter(|&b| b <= limit);
     Ok(Case { survey, ways, way, built, branch, until: limit, after })
+}
+
+/// Ways that go on behind missing changes use all logs.
+fn open_gaps(survey: &Survey, ways: &mut [Way], past_gaps: bool) {
+    for way in ways.iter_mut().filter(|w| past_gaps && (w.gap.is_some() || w.base.is_some())) {
+        way.past_gaps = true;
+        way.gap = None;
+        way.logs = (0..survey.logs.len())
+            .filter(|&i| survey.logs.get(i).and_then(|l| l.scan.last).is_some_and(|last| last >= way.from))
+            .collect();
+        let last = survey.logs.iter().filter_map(|l| l.scan.last).max();
+        way.reach = last.map_or(way.reach, |l| way.reach.max(l.saturating_add(1)));
+    }
 }
 
 /// Compares computed section checksums with the file that belongs to this state.

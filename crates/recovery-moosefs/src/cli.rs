@@ -122,11 +122,17 @@ impl EngineCli for Cli {
                 .long("until")
                 .value_name("ID|TIME")
                 .help("MooseFS: last change to replay, inclusive: its id, 2026-11-22T10:30:00 (UTC) or @UNIXTIME"),
+            Arg::new("past-gaps").long("past-gaps").action(ArgAction::SetTrue).help(
+                "MooseFS: apply what can be applied behind missing changes and behind those that cannot be applied",
+            ),
         ]
     }
 
     fn options_json(&self, args: &ArgMatches) -> Result<Value> {
         let mut out = serde_json::Map::new();
+        if args.try_get_one::<bool>("past-gaps").ok().flatten() == Some(&true) {
+            out.insert("past_gaps".to_owned(), json!(true));
+        }
         for name in ["as", "until"] {
             if let Some(v) = args.get_one::<String>(name) {
                 out.insert(name.to_owned(), json!(v));

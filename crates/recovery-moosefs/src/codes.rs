@@ -59,11 +59,17 @@ recovery_core::codes! {
         "Masters of 1.5 and 1.6 keep the mounts they know in sessions.mfs. Replay does not need it; a newer master that imports the state takes it, and without it mounts have to connect anew.";
     UNTIL = "MFS-0027", "a point in time was asked for",
         "The result is the state behind the chosen change. Metadata can be taken back, data cannot: chunks that later changes deleted are gone, chunks they wrote to hold newer data, chunks that no file refers to any more are removed by the chunk servers, and chunks made later are unknown to the restored master, which removes them after about a week. Copy what must not be lost out of the running filesystem first.";
+    PASSED = "MFS-0028", "changes were passed over, and those behind them applied",
+        "With --past-gaps, changes behind missing ones and behind those that cannot be applied are applied as far as they can be. Inodes and chunks get the numbers that stand in the lines. What a missing change made is not there, and what later changes did to it is passed over and counted.";
 }
 
 /// All losses.
 pub static LOSSES: &[LossInfo] = &[
     LossInfo { name: "gap", explanation: "Changes behind a hole in the logs are not applied." },
+    LossInfo {
+        name: "passed-changes",
+        explanation: "Changes that are missing or could not be applied were passed over, those behind them applied.",
+    },
     LossInfo { name: "branch", explanation: "Changes from the branch on are not applied." },
     LossInfo {
         name: "replay-stop",

@@ -23,6 +23,9 @@ pub struct EngineOptions {
     /// Last change to replay: an id, or a time as [`Point`] reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// Apply what can be applied behind missing changes and behind those that cannot be applied.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub past_gaps: bool,
 }
 
 impl EngineOptions {

@@ -52,6 +52,7 @@ pub mod model;
 mod plan;
 pub mod replay;
 pub mod run;
+mod salvage;
 pub mod survey;
 pub mod time;
 pub mod trace;

@@ -94,7 +94,7 @@ fn examine(flags: &Flags, paths: &Paths, check: Check, cx: &Context) -> Result<C
         }
         None => named(flags, &how)?,
     };
-    decide(found, flags.dialect, None, cx)
+    decide(found, flags.dialect, None, false, cx)
 }
 
 /// Named files are looked at as if they lay in a directory of their own.

@@ -32,6 +32,12 @@ pub(crate) struct Recipe {
     pub(crate) version: u64,
     /// The clock.
     pub(crate) now: u32,
+    /// Whether changes behind missing ones are applied.
+    #[serde(default)]
+    pub(crate) past_gaps: bool,
+    /// Source and name of the logs that may know the names of nodes that lost theirs.
+    #[serde(default)]
+    pub(crate) witnesses: Vec<(u16, String)>,
 }
 
 /// The rules to replay by and the product line of the result.
@@ -119,6 +125,12 @@ pub(crate) fn plan(
         until,
         version,
         now,
+        past_gaps: way.past_gaps,
+        witnesses: if built.issues.iter().any(|i| i.kind == crate::model::load::IssueKind::Orphan) {
+            case.survey.logs.iter().map(|l| (l.source, l.entry.name.clone())).collect()
+        } else {
+            Vec::new()
+        },
     };
     let untouched = built.applied == 0
         && built.issues.iter().all(|i| i.kind == crate::model::load::IssueKind::NotProven)
@@ -206,6 +218,15 @@ pub(crate) fn losses(plan: &mut Plan, case: &Case) {
     }
     if let Some(id) = case.branch.filter(|&b| built.model.version() <= b && built.stop.is_none()) {
         plan.lose("branch", format!("two histories exist from change {id} on; neither is followed"), behind(id), 0);
+    }
+    let passed = &built.passed;
+    if !passed.is_empty() {
+        let missing = passed.missing();
+        let text = format!(
+            "{missing} changes are missing and {} could not be applied; {} were applied with another result",
+            passed.skipped, passed.doubtful
+        );
+        plan.lose("passed-changes", text, missing.saturating_add(passed.skipped).saturating_add(passed.doubtful), 0);
     }
     match &built.stop {
         None => {}

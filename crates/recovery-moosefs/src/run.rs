@@ -9,7 +9,7 @@ use recovery_core::{Blob, Context, Error};
 use crate::changelog::merge::{Batch, End, Input, Merger};
 use crate::changelog::{LineError, Op};
 use crate::dialect::Dialect;
-use crate::model::load::{Issue, LoadError, LoadOptions, load};
+use crate::model::load::{Issue, IssueKind, LoadError, LoadOptions, load};
 use crate::model::{Model, Status};
 use crate::replay::warm::GROUP;
 use crate::replay::{Conflict, Replayer};
@@ -46,6 +46,10 @@ pub struct Job {
     pub salvage: bool,
     /// Whether section checksums of the base are computed.
     pub checksums: bool,
+    /// Whether changes behind missing ones, and behind those that cannot be applied, are applied as far as they can.
+    pub past_gaps: bool,
+    /// Logs that may know the names of nodes that lost theirs.
+    pub witnesses: Vec<Arc<dyn Blob>>,
 }
 
 /// Where and why replay stopped before the end of the logs.
@@ -120,6 +124,35 @@ pub struct Built {
     pub first_repair: Option<u64>,
     /// First change of the form of 1.6 at which newer programs stop.
     pub first_release: Option<u64>,
+    /// What was passed over where changes behind it were applied.
+    pub passed: Passed,
+}
+
+/// Changes that were passed over, with those behind them applied.
+#[derive(Clone, Debug, Default)]
+pub struct Passed {
+    /// Missing ids, as ranges that include both ends.
+    pub gaps: Vec<(u64, u64)>,
+    /// Changes that could not be applied: id, operation, why. The first of them.
+    pub changes: Vec<(u64, String, String)>,
+    /// How many could not be applied.
+    pub skipped: u64,
+    /// How many were applied with another result than the log says.
+    pub doubtful: u64,
+}
+
+impl Passed {
+    /// Missing changes.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        self.gaps.iter().fold(0u64, |n, g| n.saturating_add(g.1.saturating_sub(g.0)).saturating_add(1))
+    }
+
+    /// Whether nothing was passed over.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.gaps.is_empty() && self.skipped == 0 && self.doubtful == 0
+    }
 }
 
 fn load_error(e: LoadError) -> Error {
@@ -167,6 +200,7 @@ pub fn build(job: &Job, cx: &Context) -> Result<Built, Error> {
                     let mut result = built.built;
                     result.stop = first_stop.or(stop);
                     result.torn = torn;
+                    settle(&mut result, &built.orphans)?;
                     return Ok(result);
                 }
             }
@@ -179,21 +213,58 @@ struct Attempt {
     stop: Option<Stop>,
     /// The line that stopped replay was an unterminated one.
     at_rest: bool,
+    /// Nodes that have no name yet but `lost_node_<inode>`.
+    orphans: Vec<u32>,
 }
 
-fn start(job: &Job) -> Result<(Model, Vec<Issue>, Vec<([u8; 4], u64)>), Error> {
-    let Some(base) = &job.base else { return Ok((Model::new_filesystem(job.dialect), Vec::new(), Vec::new())) };
+/// Nodes without names go into a directory of their own when all changes are applied: before, it would take an inode
+/// that the changes give to another node.
+fn settle(built: &mut Built, orphans: &[u32]) -> Result<(), Error> {
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    built.model.index_names();
+    let full = |s: Status| Error::Internal(format!("lost+found: {}", s.text()));
+    let moved = crate::salvage::lost_and_found(&mut built.model, orphans).map_err(full)?;
+    if moved > 0 {
+        let text = format!("{moved} nodes without a name are in /lost+found, named after their inodes");
+        built.issues.push(Issue { kind: IssueKind::Repaired, at: 0, length: 0, text });
+    }
+    Ok(())
+}
+
+struct Started {
+    model: Model,
+    issues: Vec<Issue>,
+    checksums: Vec<([u8; 4], u64)>,
+    orphans: Vec<u32>,
+}
+
+fn start(job: &Job) -> Result<Started, Error> {
+    let Some(base) = &job.base else {
+        let model = Model::new_filesystem(job.dialect);
+        return Ok(Started { model, issues: Vec::new(), checksums: Vec::new(), orphans: Vec::new() });
+    };
     let options = LoadOptions { salvage: job.salvage, dialect: Some(job.dialect), checksums: job.checksums };
     let mut loaded = load(base.as_ref(), &options).map_err(load_error)?;
     if job.dialect.is_flat() && loaded.outline.signature == crate::format::outer::Signature::New {
         loaded.model = Model::new_filesystem(job.dialect);
     }
-    let sums = loaded.checksums.iter().map(|(n, v)| (*n, u64::from(*v))).collect();
-    Ok((loaded.model, loaded.issues, sums))
+    let checksums = loaded.checksums.iter().map(|(n, v)| (*n, u64::from(*v))).collect();
+    let (mut model, mut issues, mut orphans) = (loaded.model, loaded.issues, loaded.orphans);
+    if !orphans.is_empty() && !job.witnesses.is_empty() {
+        let logs: Vec<&dyn Blob> = job.witnesses.iter().map(AsRef::as_ref).collect();
+        let named = crate::salvage::name_orphans(&mut model, &mut orphans, &logs)?;
+        if named > 0 {
+            let text = format!("{named} nodes without a name got back the one that the logs gave them last");
+            issues.push(Issue { kind: IssueKind::Repaired, at: 0, length: 0, text });
+        }
+    }
+    Ok(Started { model, issues, checksums, orphans })
 }
 
 fn attempt(job: &Job, cx: &Context) -> Result<Attempt, Error> {
-    let (mut model, issues, checksums) = start(job)?;
+    let Started { mut model, issues, checksums, orphans } = start(job)?;
     model.set_budget(cx.limits.memory);
     let base_version = model.version();
     let inputs = job
@@ -216,24 +287,36 @@ fn attempt(job: &Job, cx: &Context) -> Result<Attempt, Error> {
         torn: Vec::new(),
         first_repair: None,
         first_release: None,
+        passed: Passed::default(),
     };
     if !any {
-        return Ok(Attempt { built, stop: None, at_rest: false });
+        return Ok(Attempt { built, stop: None, at_rest: false, orphans });
     }
     built.model.index_names();
     merger.hash_names(built.model.names.hasher);
     let (mut current, mut next) = (Batch::default(), Batch::default());
-    if !merger.fill(&mut current)? {
+    if !fill(&mut merger, &mut current, job.past_gaps, &mut built.passed)? {
         let stop = ended(&merger);
         built.garbage = merger.garbage;
-        return Ok(Attempt { built, stop, at_rest: false });
+        return Ok(Attempt { built, stop, at_rest: false, orphans });
     }
     let mut replayer = Replayer::new(built.model);
     let mut stop = None;
     let mut at_rest = false;
     loop {
         cx.cancelled()?;
-        let (applied, filled) = rayon::join(|| apply(&mut replayer, &current), || merger.fill(&mut next));
+        let mut gaps = Passed::default();
+        let (applied, filled) = rayon::join(
+            || {
+                if job.past_gaps {
+                    apply_past(&mut replayer, &current, &mut built.passed)
+                } else {
+                    apply(&mut replayer, &current)
+                }
+            },
+            || fill(&mut merger, &mut next, job.past_gaps, &mut gaps),
+        );
+        built.passed.gaps.append(&mut gaps.gaps);
         built.told = built.told.saturating_add(applied.told);
         built.first_repair = built.first_repair.or(applied.first_repair);
         built.first_release = built.first_release.or(applied.first_release);
@@ -259,7 +342,19 @@ fn attempt(job: &Job, cx: &Context) -> Result<Attempt, Error> {
             limit: cx.limits.memory,
         });
     }
-    Ok(Attempt { built, stop, at_rest })
+    Ok(Attempt { built, stop, at_rest, orphans })
+}
+
+/// The next batch; where changes are missing, what stands behind them.
+fn fill(merger: &mut Merger<'_>, batch: &mut Batch, past: bool, passed: &mut Passed) -> Result<bool, Error> {
+    loop {
+        if merger.fill(batch)? {
+            return Ok(true);
+        }
+        let Some(&End::Gap(a, b)) = merger.ended().filter(|_| past) else { return Ok(false) };
+        passed.gaps.push((a, b));
+        merger.resume(b.saturating_add(1));
+    }
 }
 
 fn ended(merger: &Merger<'_>) -> Option<Stop> {
@@ -276,6 +371,43 @@ struct Applied {
     stop: Option<(Stop, bool)>,
     first_repair: Option<u64>,
     first_release: Option<u64>,
+}
+
+/// Changes that are listed one by one where they could not be applied.
+const LISTED: usize = 1000;
+
+/// Applies what can be applied.
+fn apply_past(replayer: &mut Replayer, batch: &Batch, passed: &mut Passed) -> Applied {
+    let mut out = Applied::default();
+    for e in &batch.entries {
+        let text = batch.line(e);
+        let why = match &e.op {
+            Err(error) => error.to_string(),
+            Ok(Op::Unknown { .. }) => "unknown operation".to_owned(),
+            Ok(op) => match replayer.step_past(text, e.id, e.time, op) {
+                Ok(exact) => {
+                    out.told = out.told.saturating_add(u64::from(!matches!(op, Op::Idle)));
+                    passed.doubtful = passed.doubtful.saturating_add(u64::from(!exact));
+                    continue;
+                }
+                Err(r) if r.0 == Status::OUTOFMEMORY => {
+                    let (id, log, at, len) = (e.id, e.input, e.at, text.len() as u64);
+                    let stop = Stop::Line { id, log, at, len, text: String::new(), why: Why::Status(r.0) };
+                    out.stop = Some((stop, false));
+                    break;
+                }
+                Err(r) => r.to_string(),
+            },
+        };
+        replayer.model.version = e.id.saturating_add(1);
+        passed.skipped = passed.skipped.saturating_add(1);
+        if passed.changes.len() < LISTED {
+            let change = text.splitn(2, |&b| b == b'|').nth(1).unwrap_or_default();
+            let word = change.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'_').copied().collect();
+            passed.changes.push((e.id, String::from_utf8(word).unwrap_or_default(), why));
+        }
+    }
+    out
 }
 
 fn apply(replayer: &mut Replayer, batch: &Batch) -> Applied {

@@ -275,7 +275,7 @@ fn line_dialect(line: &[u8]) -> Option<Tell> {
 }
 
 /// One way to a state: a base, or a new filesystem, and how far the logs lead from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Way {
     /// Number of the base in [`Survey::bases`]; `None` is a new filesystem that no file stands for.
     pub base: Option<usize>,
@@ -291,6 +291,8 @@ pub struct Way {
     pub gap: Option<(u64, u64)>,
     /// Identity of the filesystem.
     pub metaid: u64,
+    /// Whether it goes on behind missing changes.
+    pub past_gaps: bool,
     /// Why it stands where it stands.
     pub reasons: Vec<String>,
 }
@@ -371,7 +373,7 @@ impl Survey {
         }
         used.sort_unstable();
         let metaid = b.and_then(|b| b.outline.as_ref().ok()).map_or(0, |o| o.header.metaid);
-        Way { base, dialect, from, reach, logs: used, gap, metaid, reasons: Vec::new() }
+        Way { base, dialect, from, reach, logs: used, gap, metaid, past_gaps: false, reasons: Vec::new() }
     }
 
     /// All ways to the state behind the change `until`, the best first. A base with a later state is none.

@@ -217,3 +217,58 @@ fn a_complete_file_is_left_alone() {
     let stored = std::fs::read(dir.path().join("metadata.mfs")).unwrap();
     assert!(stored == std::fs::read(case.join("in/metadata.mfs")).unwrap());
 }
+
+/// Lines of the dump of the real program that begin so.
+fn dumped(case: &Path, prefix: &str) -> usize {
+    let dump = std::fs::read(case.join("expected/dump.txt")).unwrap();
+    dump.split(|&b| b == b'\n').filter(|l| l.starts_with(prefix.as_bytes())).count()
+}
+
+#[test]
+fn trees_are_those_of_the_real_dump() {
+    for name in ["v3_rare_ops", "v4_rare_ops"] {
+        let Some(case) = named(name) else { continue };
+        let file = text(&case.join("expected/metadata.mfs"));
+        let (exit, found) = run(&["find", &file]).unwrap();
+        let trash = dumped(&case, "EDGE|p:      NULL");
+        assert_eq!((exit, found.lines().count()), (0, dumped(&case, "EDGE|") - trash), "{name}");
+        let (_, listed) = run(&["ls", &file, "/"]).unwrap();
+        let top = found.lines().filter(|l| l.matches('/').count() == 1).count();
+        assert_eq!(listed.lines().count(), top);
+        let (_, sums) = run(&["du", &file]).unwrap();
+        assert!(sums.lines().last().unwrap().trim_end().ends_with('.'));
+        for path in found.lines().filter(|p| !p.contains('\\')).step_by(3) {
+            let (exit, said) = run(&["stat", &file, path]).unwrap();
+            assert!(exit == 0 && said.contains("inode"), "{path}");
+            run(&["chunks", &file, path]).unwrap();
+        }
+        assert!(run(&["stat", &file, "/no such name"]).is_err());
+    }
+}
+
+#[test]
+fn logs_are_shown_line_by_line() {
+    for name in ["v16_healthy", "v3_rare_ops", "v4_rare_ops"] {
+        let Some(case) = named(name) else { continue };
+        let log = std::fs::read_to_string(case.join("in/changelog.0.mfs")).unwrap();
+        let dir = text(&case.join("in"));
+        let count =
+            |word: &str| log.lines().filter(|l| l.split_once('|').is_some_and(|t| t.1.starts_with(word))).count();
+        let (exit, all) = run(&["log", &text(&case.join("in/changelog.0.mfs"))]).unwrap();
+        assert_eq!((exit, all.lines().count()), (0, log.lines().count()), "{name}");
+        let logs = std::fs::read_dir(case.join("in")).unwrap().flatten();
+        if logs.filter(|f| f.file_name().to_string_lossy().starts_with("changelog")).count() > 1 {
+            continue;
+        }
+        let (_, every) = run(&["log", &dir]).unwrap();
+        assert_eq!(every.lines().count(), log.lines().count(), "{name}");
+        let (_, unlinks) = run(&["log", "--op", "UNLINK", &dir]).unwrap();
+        assert_eq!(unlinks.lines().count(), count("UNLINK("), "{name}");
+        let first: u64 = log.split(':').next().unwrap().parse().unwrap();
+        let to = (first + 9).to_string();
+        let (_, ten) = run(&["log", "--from", &first.to_string(), "--to", &to, &dir]).unwrap();
+        assert_eq!(ten.lines().count(), 10);
+        let (_, trash) = run(&["undelete", &dir]).unwrap();
+        assert!(trash.lines().all(|l| !l.is_empty()));
+    }
+}

@@ -200,6 +200,12 @@ impl<'b> Merger<'b> {
         self.end.as_ref()
     }
 
+    /// Goes on behind missing changes.
+    pub(crate) fn resume(&mut self, next: u64) {
+        self.next = self.next.max(next);
+        self.end = None;
+    }
+
     /// Fills a batch; false when the sequence is at its end.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! digits. Source: upstream `mfsmaster/changelog.c`, `restore.c`, `merger.c`.
 
 pub mod file;
+mod grammar;
 pub mod line;
 pub mod merge;
 pub mod op;

@@ -182,3 +182,28 @@ pub(crate) fn results(i: In<'_>) -> Out<'_, ()> {
     let (i, ()) = close(i)?;
     colon(i)
 }
+
+/// The argument list of one number.
+pub(crate) fn one32(i: In<'_>) -> Out<'_, u32> {
+    let (i, ()) = open(i)?;
+    let (i, v) = num32(i)?;
+    let (i, ()) = close(i)?;
+    Ok((i, v))
+}
+
+/// The argument list of one wide number.
+pub(crate) fn one64(i: In<'_>) -> Out<'_, u64> {
+    let (i, ()) = open(i)?;
+    let (i, v) = num64(i)?;
+    let (i, ()) = close(i)?;
+    Ok((i, v))
+}
+
+/// The argument list of two numbers.
+pub(crate) fn two32(i: In<'_>) -> Out<'_, (u32, u32)> {
+    let (i, ()) = open(i)?;
+    let (i, a) = num32(i)?;
+    let (i, b) = then(num32)(i)?;
+    let (i, ()) = close(i)?;
+    Ok((i, (a, b)))
+}

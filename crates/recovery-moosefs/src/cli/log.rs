@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::tree::{put_text, shown};
 use super::wants_json;
-use crate::case::job;
+use crate::case::{branch, job};
 use crate::changelog::file::LineReader;
 use crate::changelog::line::{body, line_id};
 use crate::changelog::merge::Entry;
@@ -233,23 +233,30 @@ pub(super) fn run(m: &ArgMatches, open: &OpenOptions, out: &mut dyn Write, cx: &
     Ok(Exit(if printer.bad == 0 { 0 } else { 4 }))
 }
 
-/// Follows the logs from the oldest state that leads all the way.
+/// Follows the logs from the oldest state on; where they cannot be followed further, from the next one.
 fn directories(p: &mut Printer<'_>, found: Survey, cx: &Context) -> Result<()> {
     let ways = found.ways(None, u64::MAX);
-    let reach = ways.first().map_or(0, |w| w.reach);
-    let mut usable: Vec<&Way> = ways.iter().filter(|w| w.reach == reach && w.dialect.is_some()).collect();
+    let mut usable: Vec<&Way> = ways.iter().filter(|w| w.dialect.is_some()).collect();
     usable.sort_by_key(|w| w.from);
+    let mut next = 0u64;
     for way in usable {
         let Some(dialect) = way.dialect else { continue };
+        if way.from < next || (way.from == next && next > 0) {
+            continue;
+        }
         let Some(model) = start(&found, way, dialect, cx) else { continue };
         p.dialect = Some(dialect);
         let first = model.version();
-        older(p, &found, first)?;
+        lines(p, &found, way, &|id| next <= id && id < first)?;
         p.files = way.logs.iter().filter_map(|&i| found.logs.get(i)).map(|l| l.entry.name.clone()).collect();
-        let model = trace(model, &job(&found, way, dialect, u64::MAX), cx, p)?;
-        return rest(p, &found, model.version());
+        let until = branch(&found, way).map_or(u64::MAX, |b| b.saturating_sub(1));
+        let model = trace(model, &job(&found, way, dialect, until), cx, p)?;
+        next = model.version();
     }
-    older(p, &found, u64::MAX)
+    let Some(way) = ways.first() else {
+        return lines(p, &found, &Way::default(), &|id| id >= next);
+    };
+    lines(p, &found, way, &|id| id >= next)
 }
 
 fn start(found: &Survey, way: &Way, dialect: Dialect, cx: &Context) -> Option<Model> {
@@ -260,25 +267,17 @@ fn start(found: &Survey, way: &Way, dialect: Dialect, cx: &Context) -> Option<Mo
     cx.pool().install(|| load(base.blob.as_ref(), &options)).ok().map(|l| l.model)
 }
 
-/// Lines before the oldest state: without paths.
-fn older(p: &mut Printer<'_>, found: &Survey, before: u64) -> Result<()> {
-    lines(p, found, &|id| id < before)
-}
-
-/// Lines behind the last one that could be applied.
-fn rest(p: &mut Printer<'_>, found: &Survey, from: u64) -> Result<()> {
-    lines(p, found, &|id| id > from)
-}
-
-/// Lines as they stand in the files, each id once.
-fn lines(p: &mut Printer<'_>, found: &Survey, wanted: &dyn Fn(u64) -> bool) -> Result<()> {
+/// Lines as they stand in the files, without paths; ids that stand in several files once.
+fn lines(p: &mut Printer<'_>, found: &Survey, way: &Way, wanted: &dyn Fn(u64) -> bool) -> Result<()> {
     let mut order: Vec<usize> = (0..found.logs.len()).collect();
     order.sort_by_key(|&i| found.logs.get(i).and_then(|l| l.scan.first));
     let mut next = 0u64;
     for log in order.into_iter().filter_map(|i| found.logs.get(i)) {
+        let skip = crate::case::skipped(log, way);
         let mut reader = LineReader::new(log.blob.as_ref());
         while let Some(line) = reader.next_line()? {
-            match line_id(line.text) {
+            let overtaken = skip.iter().any(|&(a, b)| a <= line.at && line.at < b);
+            match line_id(line.text).filter(|_| !overtaken) {
                 Some((id, at)) if wanted(id) && id >= next => {
                     next = id.saturating_add(1);
                     plain(p, id, at, line.text, &log.entry.name, line.at)?;

@@ -11,13 +11,13 @@ use serde_json::{Map, Value, json};
 use super::tree::{attributes, put_text, shown};
 use super::wants_json;
 use crate::browse::Object;
-use crate::case::{decide, job};
+use crate::case::{branch, decide, job};
 use crate::changelog::Op;
 use crate::changelog::merge::Entry;
 use crate::format::node::Kind;
 use crate::model::Model;
 use crate::model::load::{LoadOptions, load};
-use crate::survey::survey;
+use crate::survey::{Way, survey};
 use crate::time::utc;
 use crate::trace::{Named, Visitor, trace};
 
@@ -110,7 +110,7 @@ pub(super) fn run(m: &ArgMatches, open: &OpenOptions, out: &mut dyn Write, cx: &
     let sources = Sources { rivals, ..Sources::default() };
     let mut full = cx.clone();
     full.check = Check::Full;
-    let case = decide(survey(&sources, &full)?, None, None, &full)?;
+    let case = decide(survey(&sources, &full)?, None, None, false, &full)?;
     let (Some(built), Some(way)) = (&case.built, &case.way) else {
         return Err(Error::Unusable("nothing can be built from these files: see recover inspect".to_owned()));
     };
@@ -138,7 +138,8 @@ pub(super) fn run(m: &ArgMatches, open: &OpenOptions, out: &mut dyn Write, cx: &
     }
     // what the logs removed for good, from the oldest state that leads to the same end
     let reach = way.reach;
-    let oldest = case.ways.iter().filter(|w| w.reach == reach && w.dialect == way.dialect).min_by_key(|w| w.from);
+    let straight = |w: &&Way| w.reach == reach && w.dialect == way.dialect && branch(&case.survey, w).is_none();
+    let oldest = case.ways.iter().filter(straight).min_by_key(|w| w.from);
     let oldest = oldest.unwrap_or(way);
     let base = oldest.base.and_then(|i| case.survey.bases.get(i)).filter(|b| !b.is_new());
     let rules = built.model.dialect();

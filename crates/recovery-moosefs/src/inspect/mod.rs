@@ -34,7 +34,7 @@ pub fn inspect(sources: &Sources, options: &EngineOptions, cx: &Context) -> Resu
         report.next("no metadata files and no change logs here: give the data directory of the master or a metalogger");
         return Ok(report.finish());
     }
-    let case = decide(survey, asked, options.until()?, cx)?;
+    let case = decide(survey, asked, options.until()?, options.past_gaps, cx)?;
     findings(&mut report, &case, cx);
     for (rank, w) in (1..).zip(&case.ways) {
         let name = w.base.and_then(|i| case.survey.bases.get(i)).map_or("(new filesystem)", |b| b.entry.name.as_str());
@@ -265,6 +265,30 @@ fn logs(report: &mut ReportBuilder, case: &Case) {
     }
 }
 
+/// What was passed over to apply what stands behind it.
+fn passed(report: &mut ReportBuilder, built: &crate::run::Built) {
+    let p = &built.passed;
+    if p.is_empty() {
+        return;
+    }
+    for (a, b) in &p.gaps {
+        let f = Finding::new(&codes::LOG_GAP, Severity::Lost, "").effect(b.saturating_sub(*a).saturating_add(1), 0);
+        report.finding(f.summary(format!("changes {a} to {b} are in no log and were passed over")));
+    }
+    if p.skipped > 0 {
+        let f = Finding::new(&codes::PASSED, Severity::Lost, "").effect(p.skipped, 0);
+        report.finding(f.summary(format!("{} changes behind that could not be applied", p.skipped)));
+    }
+    if p.doubtful > 0 {
+        let f = Finding::new(&codes::PASSED, Severity::Suspect, "");
+        report.finding(f.summary(format!("{} changes were applied with another result than the log says", p.doubtful)));
+    }
+    for (id, op, why) in p.changes.iter().take(200) {
+        let f = Finding::new(&codes::PASSED, Severity::Lost, "");
+        report.finding(f.summary(format!("change {id} ({op}) was passed over: {why}")));
+    }
+}
+
 /// What a point in time cannot bring back.
 fn after(report: &mut ReportBuilder, case: &Case) {
     let Some(a) = &case.after else { return };
@@ -378,6 +402,7 @@ fn outcome(report: &mut ReportBuilder, case: &Case) {
         }
     }
     let Some(built) = &case.built else { return };
+    passed(report, built);
     for c in &built.conflicts {
         let severity = if c.resolved { Severity::Note } else { Severity::Suspect };
         let f = Finding::new(&codes::LOCK_CONFLICT, severity, "");

@@ -11,6 +11,7 @@ mod measure;
 mod nodes;
 mod outline;
 mod parts;
+mod resync;
 mod tables;
 
 use recovery_core::{Blob, ReadError};
@@ -65,6 +66,8 @@ pub enum IssueKind {
     ParentMissing,
     /// A node without a name.
     Orphan,
+    /// A record that was wrong and could be put right from what stands beside it.
+    Repaired,
     /// A record that repeats another.
     Duplicate,
     /// A record that refers to something that does not exist, or is out of order.
@@ -82,6 +85,7 @@ impl IssueKind {
             Self::Signature
                 | Self::SectionLength
                 | Self::UnknownSection
+                | Self::Repaired
                 | Self::Trailer
                 | Self::Garbage
                 | Self::NotProven
@@ -149,6 +153,8 @@ pub struct Loaded {
     pub checksums: Vec<([u8; 4], u32)>,
     /// The outer structure.
     pub outline: Outline,
+    /// Nodes without a name, which were given one: `lost_node_<inode>` in the root.
+    pub orphans: Vec<u32>,
 }
 
 /// Loads a metadata file.
@@ -172,15 +178,15 @@ pub fn load(blob: &dyn Blob, options: &LoadOptions) -> Result<Loaded, LoadError>
     })?;
     if outline.signature == Signature::New {
         let model = Model::new_filesystem(dialect);
-        return Ok(Loaded { model, issues: Vec::new(), checksums: Vec::new(), outline });
+        return Ok(Loaded { model, issues: Vec::new(), checksums: Vec::new(), outline, orphans: Vec::new() });
     }
-    let mut loader = Loader { blob, options: *options, issues: Vec::new(), checksums: Vec::new() };
+    let mut loader = Loader::new(blob, *options);
     for issue in &outline.issues {
         loader.issue(issue.clone())?;
     }
     let mut model = loader.sections(&outline, dialect)?;
-    finish(&mut model, &mut loader, &outline)?;
-    Ok(Loaded { model, issues: loader.issues, checksums: loader.checksums, outline })
+    let orphans = finish(&mut model, &mut loader, &outline)?;
+    Ok(Loaded { model, issues: loader.issues, checksums: loader.checksums, outline, orphans })
 }
 
 struct Loader<'b> {
@@ -188,6 +194,26 @@ struct Loader<'b> {
     options: LoadOptions,
     issues: Vec<Issue>,
     checksums: Vec<([u8; 4], u32)>,
+    /// Directory and name of entries whose node is missing.
+    dropped: Vec<(u32, Vec<u8>)>,
+    /// Inodes of directories.
+    directories: Vec<u32>,
+    /// Whether every node but the root got a name.
+    all_named: bool,
+}
+
+impl<'b> Loader<'b> {
+    fn new(blob: &'b dyn Blob, options: LoadOptions) -> Self {
+        Self {
+            blob,
+            options,
+            issues: Vec::new(),
+            checksums: Vec::new(),
+            dropped: Vec::new(),
+            directories: Vec::new(),
+            all_named: false,
+        }
+    }
 }
 
 impl Loader<'_> {
@@ -234,7 +260,7 @@ impl Loader<'_> {
                         None => edges::edges(self.blob, self.options, section, flat)?,
                     };
                     sum = raw.sum;
-                    edges::link_edges(self, &mut model, raw)?;
+                    edges::link_edges(self, &mut model, raw, section)?;
                 }
                 b"CHNK" => {
                     let ready = beside.as_mut().and_then(|b| b.chunks.take());
@@ -276,14 +302,14 @@ impl Beside {
     }
 
     fn chunks(blob: &dyn Blob, options: LoadOptions, s: &Section, dialect: Dialect) -> RawChunks {
-        let mut loader = Loader { blob, options, issues: Vec::new(), checksums: Vec::new() };
+        let mut loader = Loader::new(blob, options);
         let found = chunks::chunks(&mut loader, s, dialect == Dialect::V4, dialect.is_flat());
         (found, loader.issues)
     }
 }
 
 /// What a loader does when all sections are read: orphans, references from files to chunks, checksums of the rest.
-fn finish(model: &mut Model, loader: &mut Loader<'_>, outline: &Outline) -> Result<(), LoadError> {
+fn finish(model: &mut Model, loader: &mut Loader<'_>, outline: &Outline) -> Result<Vec<u32>, LoadError> {
     if loader.options.checksums {
         let mut head = Vec::new();
         outline.header.encode(outline.fver, &mut head);
@@ -297,16 +323,77 @@ fn finish(model: &mut Model, loader: &mut Loader<'_>, outline: &Outline) -> Resu
         let text = "the root directory (inode 1) is not there".to_owned();
         return Err(LoadError::Issue(Issue { kind: IssueKind::Reference, at: 24, length: 0, text }));
     }
-    orphans(model, loader)?;
+    let orphans = orphans(model, loader)?;
+    if loader.options.salvage {
+        rebuild_chunks(model, loader, outline);
+    }
     let has_refs = outline.section(b"CHNK").is_some_and(|s| s.version >= 0x12);
     if !has_refs || !model.chunks.by_class {
         chunks::count_references(model);
     }
     model.upgrade_classes(outline);
+    Ok(orphans)
+}
+
+/// Directories that lie in each other and not below the root, one of each ring.
+fn rings(model: &Model, directories: &[u32]) -> Vec<u32> {
+    let nodes = model.nodes.slots();
+    // 0 not seen, 1 seen on this way, 2 known to lead to an end
+    let mut seen = vec![0u8; nodes.len()];
+    let mut out = Vec::new();
+    for &inode in directories {
+        let mut way = Vec::new();
+        let mut at = model.slot(inode);
+        while let Some(slot) = at {
+            match seen.get_mut(slot as usize) {
+                Some(mark) if *mark == 0 => *mark = 1,
+                Some(mark) if *mark == 1 => {
+                    out.push(model.nodes.get(slot).inode);
+                    break;
+                }
+                _ => break,
+            }
+            way.push(slot);
+            let edge = model.nodes.get(slot).parents;
+            at = if edge == NONE { None } else { model.slot(model.edges.get(edge).parent) };
+        }
+        for slot in way {
+            if let Some(mark) = seen.get_mut(slot as usize) {
+                *mark = 2;
+            }
+        }
+    }
+    out
+}
+
+/// Takes the name of one directory of each ring away: it has none that leads to it from the root.
+fn open_rings(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> {
+    let rings = rings(model, &loader.directories);
+    let Some(first) = rings.first() else { return Ok(()) };
+    let text = format!(
+        "{} directories lie below themselves (the first is inode {first}); their names are dropped",
+        rings.len()
+    );
+    loader.found(IssueKind::Reference, 0, rings.len() as u64, text)?;
+    loader.all_named = false;
+    model.index_names();
+    for inode in rings {
+        let Some(edge) = model.node(inode).ok().map(|n| n.parents).filter(|&e| e != NONE) else { continue };
+        let parent = model.edges.get(edge).parent;
+        let Ok(was) = model.node(parent).copied() else { continue };
+        model.remove_edge(0, edge).map_err(|_| LoadError::Full("names"))?;
+        if let Ok(p) = model.node_mut(parent) {
+            (p.mtime, p.ctime, p.eattr) = (was.mtime, was.ctime, was.eattr);
+        }
+    }
     Ok(())
 }
 
-fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> {
+fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<Vec<u32>, LoadError> {
+    open_rings(model, loader)?;
+    if loader.all_named {
+        return Ok(Vec::new());
+    }
     let lost: Vec<u32> = model
         .nodes
         .slots()
@@ -315,7 +402,21 @@ fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> 
         .map(|n| n.inode)
         .collect();
     if lost.is_empty() {
-        return Ok(());
+        return Ok(lost);
+    }
+    if let ([inode], [(parent, name)]) = (lost.as_slice(), loader.dropped.as_slice())
+        && model.directory(*parent).is_ok()
+        && model.node(*inode).is_ok_and(|n| !detached(n.kind))
+    {
+        let (inode, parent, name) = (*inode, *parent, name.clone());
+        let text = format!(
+            "the name {} leads to no node, and inode {inode} is the only node without a name: they belong together",
+            crate::changelog::escape(&name)
+        );
+        loader.found(IssueKind::Repaired, 0, 0, text)?;
+        model.index_names();
+        model.link(0, parent, inode, &name).map_err(|_| LoadError::Full("names"))?;
+        return Ok(Vec::new());
     }
     let text = format!(
         "{} nodes have no name (the first is inode {}); they are attached to the root as lost_node_<inode>",
@@ -324,7 +425,7 @@ fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> 
     );
     loader.found(IssueKind::Orphan, 0, lost.len() as u64, text)?;
     model.index_names();
-    for inode in lost {
+    for &inode in &lost {
         if let Some(kind) = model.node(inode).ok().and_then(|n| Kind::from_byte(n.kind)).filter(|k| detached(*k as u8))
         {
             let path = format!("lost_node_{inode}");
@@ -339,7 +440,47 @@ fn orphans(model: &mut Model, loader: &mut Loader<'_>) -> Result<(), LoadError> 
         }
         model.link(0, 1, inode, name.as_bytes()).map_err(|_| LoadError::Full("names"))?;
     }
-    Ok(())
+    Ok(lost)
+}
+
+/// Puts chunks that files refer to into a damaged chunk table. Their versions are not known.
+fn rebuild_chunks(model: &mut Model, loader: &mut Loader<'_>, outline: &Outline) {
+    let section = outline.section(b"CHNK");
+    let (from, to) = section.map_or((0, u64::MAX), |s| (s.start.saturating_sub(16), s.end));
+    let lost = |i: &Issue| !i.kind.keeps_everything() && i.kind != IssueKind::Duplicate && from <= i.at && i.at <= to;
+    if section.is_some() && !loader.issues.iter().any(lost) {
+        return;
+    }
+    let listed = model.chunks.by_class && section.is_some_and(|s| s.version >= 0x12);
+    let mut added = hashbrown::HashSet::new();
+    for slot in model.node_order() {
+        let n = *model.nodes.get(slot);
+        if !n.is_file() {
+            continue;
+        }
+        for i in 0..n.b {
+            let id = model.tables.get(n.table()).get(i as usize).copied().unwrap_or(0);
+            if id == 0 {
+                continue;
+            }
+            if model.chunks.get(id).is_none() {
+                let Some(c) = model.chunks.add(id) else { return };
+                c.version = 1;
+                added.insert(id);
+                model.chunks.next = model.chunks.next.max(id.saturating_add(1));
+            }
+            if listed && added.contains(&id) {
+                model.chunk_add_file(id, n.class);
+            }
+        }
+    }
+    if !added.is_empty() {
+        let text = format!(
+            "{} chunks that files refer to are put back into the chunk table; their versions are not known and taken for 1 (mfsfilerepair corrects them)",
+            added.len()
+        );
+        loader.issues.push(Issue { kind: IssueKind::Repaired, at: from.min(loader.blob.len()), length: 0, text });
+    }
 }
 
 /// Header and signature of a file.

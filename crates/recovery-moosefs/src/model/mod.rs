@@ -1,5 +1,6 @@
 //! The state of a filesystem that replay builds: nodes, names, chunks and the small tables.
 
+mod archive;
 pub(crate) mod arena;
 pub(crate) mod chunks;
 pub mod classes;
@@ -7,9 +8,11 @@ pub mod glob;
 pub mod load;
 pub(crate) mod locks;
 pub(crate) mod names;
+pub(crate) mod node;
 mod order;
 mod pages;
 pub mod store;
+mod trash;
 pub(crate) mod tree;
 
 use hashbrown::HashMap;
@@ -99,9 +102,16 @@ pub(crate) struct Inodes {
     pub(crate) max: u32,
     pub(crate) free: std::collections::VecDeque<(u32, u32)>,
     pub(crate) last_free: u32,
+    /// The inode that the next new node gets; 0 is none.
+    forced: u32,
 }
 
 impl Inodes {
+    /// Decides which inode the next new node gets; 0 leaves the choice.
+    pub(crate) fn force(&mut self, inode: u32) {
+        self.forced = inode;
+    }
+
     /// Marks an inode as used. Bits beyond what `count` inodes justify are kept in a set.
     pub(crate) fn mark(&mut self, inode: u32, count: usize) {
         let at = (inode / 64) as usize;
@@ -152,6 +162,12 @@ impl Inodes {
 
     /// The lowest free inode, now used.
     pub(crate) fn take(&mut self, count: usize) -> Option<u32> {
+        if self.forced > 0 {
+            let inode = std::mem::take(&mut self.forced);
+            self.mark(inode, count);
+            self.max = self.max.max(inode);
+            return Some(inode);
+        }
         while self.words.get(self.search).is_some_and(|w| *w == u64::MAX) {
             self.search = self.search.saturating_add(1);
         }

@@ -129,7 +129,7 @@ fn merge(slots: &[u32], buckets: &[u32], others: &[(u64, u32)]) -> Vec<u32> {
 }
 
 /// Buckets of a table that grows with what it holds.
-fn table_mask(elements: u64) -> u32 {
+pub(super) fn table_mask(elements: u64) -> u32 {
     let mut size: u64 = 1 << 24;
     while elements > size && size < 1 << 31 {
         size <<= 1;

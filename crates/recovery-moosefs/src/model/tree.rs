@@ -1,162 +1,18 @@
-//! Nodes and names, and the elementary changes every operation is made of.
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+//! The elementary changes every operation is made of.
 
 use crate::dialect::Dialect;
 use crate::format::attr::AclRecord;
 use crate::format::edge::NO_EDGE_IDS;
 use crate::format::node::Kind;
 
-use super::arena::{NONE, Table};
+use super::arena::NONE;
 use super::{CHUNK, MAX_PATH, Model, Outcome, Status};
 
-/// Bits of [`Node::flags`]: what is known about a node beside its record.
-pub(crate) const KEEP_MODE: u8 = 1;
-pub(crate) const HAS_ACCESS_ACL: u8 = 2;
-pub(crate) const HAS_DEFAULT_ACL: u8 = 4;
-pub(crate) const HAS_XATTR: u8 = 8;
-
-/// Extra attribute bits.
-pub(crate) const NO_OWNER: u8 = 1;
-pub(crate) const NO_ENTRY_CACHE: u8 = 4;
-pub(crate) const SNAPSHOT: u8 = 0x10;
-pub(crate) const UNDELETABLE: u8 = 0x20;
-pub(crate) const APPEND_ONLY: u8 = 0x40;
-pub(crate) const IMMUTABLE: u8 = 0x80;
-
-/// Which times count for the reversible archive mode.
-pub(crate) const BY_CTIME: u8 = 1;
-pub(crate) const BY_MTIME: u8 = 2;
-pub(crate) const BY_ATIME: u8 = 4;
-
-/// A node, in one cache line.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub(crate) struct Node {
-    pub(crate) inode: u32,
-    /// 0 marks a free slot.
-    pub(crate) kind: u8,
-    pub(crate) class: u8,
-    pub(crate) eattr: u8,
-    pub(crate) winattr: u8,
-    pub(crate) mode: u16,
-    pub(crate) flags: u8,
-    pub(crate) spare: u8,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) atime: u32,
-    pub(crate) mtime: u32,
-    pub(crate) ctime: u32,
-    pub(crate) retention: u32,
-    /// First edge in which the node is the child.
-    pub(crate) parents: u32,
-    /// Order of insertion; decides the order within a bucket.
-    pub(crate) seq: u32,
-    /// First child edge, chunk table, text or device number.
-    pub(crate) a: u32,
-    /// Number of chunks in the table.
-    pub(crate) b: u32,
-    pub(crate) spare_word: u32,
-    /// Length of a file.
-    pub(crate) length: u64,
-}
-
-impl Default for Node {
-    fn default() -> Self {
-        Self {
-            inode: 0,
-            kind: 0,
-            class: 0,
-            eattr: 0,
-            winattr: 0,
-            mode: 0,
-            flags: 0,
-            spare: 0,
-            uid: 0,
-            gid: 0,
-            atime: 0,
-            mtime: 0,
-            ctime: 0,
-            retention: 0,
-            parents: NONE,
-            seq: 0,
-            a: NONE,
-            b: 0,
-            spare_word: 0,
-            length: 0,
-        }
-    }
-}
-
-impl Node {
-    #[inline]
-    pub(crate) const fn is_file(&self) -> bool {
-        matches!(self.kind, 1 | 8 | 9)
-    }
-
-    #[inline]
-    pub(crate) const fn is_dir(&self) -> bool {
-        self.kind == Kind::Directory as u8
-    }
-
-    #[inline]
-    pub(crate) const fn table(&self) -> Table {
-        if self.b == 0 { Table { at: 0, len: 0 } } else { Table { at: self.a, len: self.b } }
-    }
-}
-
-/// One name of one node.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct Edge {
-    /// Directory; 0 for trash and sustained entries.
-    pub(crate) parent: u32,
-    pub(crate) child: u32,
-    /// Next and previous in the list of the directory or bucket.
-    pub(crate) next: u32,
-    pub(crate) prev: u32,
-    /// Next edge of the same child.
-    pub(crate) next_parent: u32,
-    /// The text, and in the highest bit whether the child is a directory.
-    text: u32,
-    pub(crate) id: u64,
-}
-
-const DIR: u32 = 1 << 31;
-
-impl Default for Edge {
-    fn default() -> Self {
-        Self { parent: 0, child: 0, next: NONE, prev: NONE, next_parent: NONE, text: 0, id: 0 }
-    }
-}
-
-impl Edge {
-    pub(crate) const fn new(parent: u32, child: u32, text: u32, to_dir: bool, id: u64) -> Self {
-        Self {
-            parent,
-            child,
-            next: NONE,
-            prev: NONE,
-            next_parent: NONE,
-            text: if to_dir { text | DIR } else { text },
-            id,
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn text(&self) -> u32 {
-        self.text & !DIR
-    }
-
-    #[inline]
-    pub(crate) const fn is_dir_edge(&self) -> bool {
-        self.text & DIR != 0
-    }
-}
+pub(crate) use super::node::*;
 
 /// Memory a node or edge takes, for the budget.
 const NODE_COST: u64 = 96;
-const EDGE_COST: u64 = 64;
+pub(super) const EDGE_COST: u64 = 64;
 
 impl Model {
     /// Slot of an inode.
@@ -290,7 +146,7 @@ impl Model {
     }
 
     /// Adds a parent to a child's list, at the head.
-    fn adopt(&mut self, child: u32, edge: u32) -> Outcome {
+    pub(super) fn adopt(&mut self, child: u32, edge: u32) -> Outcome {
         let n = self.node_mut(child)?;
         let next = n.parents;
         n.parents = edge;
@@ -317,7 +173,7 @@ impl Model {
     }
 
     /// Puts an edge at the head of the list it belongs to.
-    fn push_front(&mut self, edge: u32) {
+    pub(super) fn push_front(&mut self, edge: u32) {
         let e = *self.edges.get(edge);
         let head = self.head_mut(&e);
         let next = *head;
@@ -330,7 +186,7 @@ impl Model {
     }
 
     /// Takes an edge out of its list.
-    fn unlist(&mut self, edge: u32) {
+    pub(super) fn unlist(&mut self, edge: u32) {
         let e = *self.edges.get(edge);
         if e.prev == NONE {
             *self.head_mut(&e) = e.next;
@@ -416,7 +272,7 @@ impl Model {
         Ok(())
     }
 
-    fn disown(&mut self, child: u32, edge: u32) {
+    pub(super) fn disown(&mut self, child: u32, edge: u32) {
         let after = self.edges.get(edge).next_parent;
         let Ok(n) = self.node_mut(child) else { return };
         if n.parents == edge {
@@ -645,74 +501,6 @@ impl Model {
         self.inodes.last_free = ts;
     }
 
-    pub(crate) fn add_detached(&mut self, inode: u32, kind: Kind, path: &[u8]) -> Outcome {
-        self.node_mut(inode)?.kind = kind as u8;
-        self.charge(EDGE_COST.saturating_add(path.len() as u64))?;
-        let id = self.take_edge_id();
-        let text = self.texts.add(path).ok_or(Status::OUTOFMEMORY)?;
-        let edge = self.edges.add(Edge::new(0, inode, text, false, id)).ok_or(Status::OUTOFMEMORY)?;
-        self.count_edge(path.len(), true);
-        self.push_front(edge);
-        self.adopt(inode, edge)
-    }
-
-    /// Takes a name away; the last one sends a file to the trash, to the sustained files, or frees the node.
-    pub(crate) fn unlink(&mut self, ts: u32, edge: u32) -> Outcome {
-        let inode = self.edges.get(edge).child;
-        let n = *self.node(inode)?;
-        let open = self.locks.is_open(inode);
-        let file = n.kind == Kind::File as u8;
-        let to_trash = file && n.retention > 0 && (self.dialect != Dialect::V4 || n.length > 0 || open);
-        let last = self.last_link(&n);
-        let path = if last && file && (to_trash || open) { self.path(edge) } else { Vec::new() };
-        self.remove_edge(ts, edge)?;
-        if !last {
-            return Ok(());
-        }
-        if to_trash {
-            let n = self.node_mut(inode)?;
-            n.ctime = ts;
-            self.check_archive(inode, ts, BY_CTIME);
-            self.add_detached(inode, Kind::Trash, &path)
-        } else if file && open {
-            self.add_detached(inode, Kind::Sustained, &path)
-        } else {
-            self.remove_node(ts, inode)
-        }
-    }
-
-    /// Replaces the path of a trash entry (3.x, 4.x: by a new entry at the head).
-    pub(crate) fn replace_path(&mut self, inode: u32, path: &[u8]) -> Outcome {
-        let edge = self.node(inode)?.parents;
-        if self.dialect.is_flat() {
-            let e = *self.edges.get(edge);
-            let (old, new) = (self.texts.get(e.text()).len(), self.texts.add(path).ok_or(Status::OUTOFMEMORY)?);
-            self.count_edge(old, false);
-            self.count_edge(path.len(), true);
-            self.texts.release(e.text());
-            self.edges.get_mut(edge).text = new;
-            return Ok(());
-        }
-        self.remove_edge(0, edge)?;
-        self.add_detached(inode, Kind::Trash, path)
-    }
-
-    /// Removes a trash or sustained entry for good; an open one becomes sustained. True if the node is gone.
-    pub(crate) fn purge(&mut self, ts: u32, inode: u32) -> Outcome<bool> {
-        let n = *self.node(inode)?;
-        if n.kind == Kind::Trash as u8 && self.locks.is_open(inode) {
-            self.unlist(n.parents);
-            self.node_mut(inode)?.kind = Kind::Sustained as u8;
-            self.push_front(n.parents);
-            return Ok(false);
-        }
-        if n.kind == Kind::Trash as u8 || n.kind == Kind::Sustained as u8 {
-            self.remove_edge(ts, n.parents)?;
-            self.remove_node(ts, inode)?;
-        }
-        Ok(true)
-    }
-
     /// Sets the length of a file and drops the chunks behind it.
     pub(crate) fn set_length(&mut self, inode: u32, length: u64) -> Outcome {
         let snapshots = self.has_snapshot_bit();
@@ -729,102 +517,5 @@ impl Model {
         let need = u32::try_from(need).unwrap_or(u32::MAX);
         self.drop_chunks(inode, need)?;
         self.resize_table(inode, need)
-    }
-
-    /// Brings a file of a class with reversible archive mode back from the archive (4.x).
-    #[inline]
-    pub(crate) fn check_archive(&mut self, inode: u32, ts: u32, fields: u8) {
-        if self.dialect == Dialect::V4 {
-            self.check_archive_mode(inode, ts, fields);
-        }
-    }
-
-    fn check_archive_mode(&mut self, inode: u32, ts: u32, fields: u8) {
-        let Ok(n) = self.node(inode) else { return };
-        if !n.is_file() || n.flags & KEEP_MODE != 0 {
-            return;
-        }
-        let n = *n;
-        let Some((mode, hours, min_size)) = self.classes.reversible(n.class) else { return };
-        if mode & fields == 0 {
-            return;
-        }
-        if n.length >= min_size {
-            let mut reference = 0;
-            for (bit, time) in [(BY_CTIME, n.ctime), (BY_MTIME, n.mtime), (BY_ATIME, n.atime)] {
-                if mode & bit != 0 {
-                    reference = reference.max(time);
-                }
-            }
-            if reference.checked_add(hours.saturating_mul(3600)).is_some_and(|t| t < ts) {
-                return;
-            }
-        }
-        self.set_archived(&n, false);
-        if let Ok(n) = self.node_mut(inode) {
-            n.flags |= KEEP_MODE;
-        }
-    }
-
-    /// Sets or clears the archive flag of all chunks of a file; the number of chunks and of those changed.
-    pub(crate) fn set_archived(&mut self, n: &Node, archived: bool) -> (u64, u64) {
-        let (mut all, mut changed) = (0u64, 0u64);
-        for i in 0..n.b {
-            let id = self.tables.get(n.table()).get(i as usize).copied().unwrap_or(0);
-            if id == 0 {
-                continue;
-            }
-            all = all.saturating_add(1);
-            if let Some(c) = self.chunks.get_mut(id) {
-                let flags = (c.flags & 2) | u8::from(archived);
-                if flags != c.flags {
-                    c.flags = flags;
-                    changed = changed.saturating_add(1);
-                }
-            }
-        }
-        (all, changed)
-    }
-}
-
-impl Model {
-    /// Ties an edge read from a file to its child.
-    pub(crate) fn adopt_loaded(&mut self, edge: u32) {
-        let child = self.edges.get(edge).child;
-        // the child was looked up before
-        let _ = self.adopt(child, edge);
-    }
-
-    /// Puts a trash or sustained entry read from a file at the head of its bucket.
-    pub(crate) fn push_detached(&mut self, edge: u32) {
-        self.push_front(edge);
-        self.adopt_loaded(edge);
-    }
-}
-
-impl Model {
-    /// Takes the trash entry of a node out of its bucket, while the kind of the node still tells the bucket.
-    pub(crate) fn detach(&mut self, inode: u32) {
-        if let Ok(n) = self.node(inode) {
-            let edge = n.parents;
-            self.unlist(edge);
-            let e = self.edges.get_mut(edge);
-            (e.next, e.prev) = (NONE, NONE);
-        }
-    }
-
-    /// Frees an entry that [`detach`](Self::detach) took out.
-    pub(crate) fn drop_detached(&mut self, ts: u32, edge: u32) -> Outcome {
-        let e = *self.edges.get(edge);
-        if ts > 0 {
-            self.node_mut(e.child)?.ctime = ts;
-            self.check_archive(e.child, ts, BY_CTIME);
-        }
-        self.disown(e.child, edge);
-        let len = self.texts.get(e.text()).len();
-        self.count_edge(len, false);
-        self.texts.release(e.text());
-        self.edges.release(edge);
-        Ok(())
     }
 }

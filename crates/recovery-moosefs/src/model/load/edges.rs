@@ -5,11 +5,12 @@
 //! of names at once.
 
 use rayon::prelude::*;
-use recovery_core::Blob;
+use recovery_core::{Blob, Cursor};
 
 use super::feed::{Feed, Flow};
 use super::outline::Section;
 use super::parts::issue;
+use super::resync::EdgeRules;
 use super::{Issue, IssueKind, LoadError, LoadOptions, Loader, detached};
 use crate::dialect::Dialect;
 use crate::format::crc::{Pieces, piece};
@@ -17,7 +18,7 @@ use crate::format::edge::{EdgeRecord, NO_EDGE_IDS};
 use crate::format::node::Kind;
 use crate::format::{DecodeError, Item};
 use crate::model::arena::{Arena, NONE, Texts};
-use crate::model::tree::Edge;
+use crate::model::tree::{Edge, Node};
 use crate::model::{MAX_NAME, MAX_PATH, Model};
 
 /// Names as read, not yet tied to nodes.
@@ -31,6 +32,9 @@ pub(super) struct RawEdges {
     failed: Option<(DecodeError, u64)>,
     start: u64,
     end: u64,
+    /// Where the first record lies, and where reading ended.
+    list: u64,
+    stop: u64,
     pub(super) sum: u32,
 }
 
@@ -53,6 +57,8 @@ pub(super) fn edges(blob: &dyn Blob, options: LoadOptions, s: &Section, flat: bo
         failed: None,
         start: s.start,
         end: s.end,
+        list: feed.offset(),
+        stop: s.end,
         sum: 0,
     };
     let outcome = feed.each("EDGE", |c| {
@@ -85,6 +91,56 @@ pub(super) fn edges(blob: &dyn Blob, options: LoadOptions, s: &Section, flat: bo
         Err(other) => return Err(other),
     }
     raw.sum = pieces.value();
+    raw.stop = feed.offset();
+    Ok(raw)
+}
+
+/// Reads the names of a damaged list, now that the nodes are known.
+fn resynced(blob: &dyn Blob, model: &Model, old: &RawEdges, s: &Section) -> Result<RawEdges, LoadError> {
+    let bytes = blob.bytes(old.list..old.end)?;
+    let known = |inode: u32| model.node(inode).ok().map(|n| n.is_dir());
+    let all = EdgeRules { version: s.version, known: &known }.find(&bytes, old.list);
+    let mut raw = RawEdges {
+        next_id: old.next_id,
+        edges: Arena::with_capacity(all.records.len()),
+        texts: Texts::with_capacity(0),
+        bytes: 0,
+        issues: Vec::new(),
+        failed: None,
+        start: old.start,
+        end: old.end,
+        list: old.list,
+        stop: old.end,
+        sum: old.sum,
+    };
+    let mut repaired = all.repaired.iter().copied().peekable();
+    for (i, &(at, len)) in all.records.iter().enumerate() {
+        let part = bytes.get(at..at.saturating_add(len)).unwrap_or_default();
+        let mut own = Vec::new();
+        if repaired.next_if_eq(&i).is_some() {
+            own.extend_from_slice(part);
+            let fixed = EdgeRecord::fixed_size(s.version);
+            let length = u16::try_from(len.saturating_sub(fixed)).unwrap_or(0).to_be_bytes();
+            if let Some(field) = own.get_mut(fixed.saturating_sub(2)..fixed) {
+                field.copy_from_slice(&length);
+            }
+            let text = "section EDGE: the length of a name was wrong; it ends where the next record begins".to_owned();
+            let at = old.list.saturating_add(at as u64);
+            raw.issues.push(Issue { kind: IssueKind::Repaired, at, length: len as u64, text });
+        }
+        let mut c = Cursor::new(if own.is_empty() { part } else { &own }, 0);
+        if let Ok(Item::Record(e)) = EdgeRecord::decode(&mut c, s.version) {
+            raw.add(&e)?;
+        }
+    }
+    for hole in &all.holes {
+        let text = format!("section EDGE: {} bytes hold no name that can be read", hole.len);
+        raw.issues.push(Issue { kind: IssueKind::Record, at: hole.at, length: hole.len, text });
+    }
+    if !all.ended {
+        let text = "section EDGE: the end of its list is missing".to_owned();
+        raw.issues.push(Issue { kind: IssueKind::Cut, at: old.end, length: 0, text });
+    }
     Ok(raw)
 }
 
@@ -114,13 +170,25 @@ const AHEAD: usize = 64;
 const AHEAD_SLOTS: u32 = 64;
 
 /// Ties names to nodes.
-pub(super) fn link_edges(loader: &mut Loader<'_>, model: &mut Model, raw: RawEdges) -> Result<(), LoadError> {
+pub(super) fn link_edges(
+    loader: &mut Loader<'_>,
+    model: &mut Model,
+    mut raw: RawEdges,
+    s: &Section,
+) -> Result<(), LoadError> {
+    if (raw.failed.is_some() || raw.stop < raw.end) && loader.options.salvage {
+        raw = resynced(loader.blob, model, &raw, s)?;
+    }
     for i in raw.issues {
         loader.issue(i)?;
     }
     if let Some((error, at)) = raw.failed {
         let text = format!("section EDGE: {error}; the names behind it are lost");
         loader.found(IssueKind::Cut, at, raw.end.saturating_sub(at), text)?;
+    } else if raw.stop < raw.end {
+        let left = raw.end.saturating_sub(raw.stop);
+        let text = format!("section EDGE: its list ends {left} bytes before the section does");
+        loader.found(IssueKind::Record, raw.stop, left, text)?;
     }
     model.next_edge = raw.next_id;
     let symlinks = std::mem::replace(&mut model.texts, raw.texts);
@@ -138,7 +206,13 @@ pub(super) fn link_edges(loader: &mut Loader<'_>, model: &mut Model, raw: RawEdg
         from = to;
     }
     let Linker { parents, mut waiting, .. } = linker;
-    model.nodes.slots_mut().par_iter_mut().zip(parents).with_min_len(1 << 16).for_each(|(n, p)| n.parents = p);
+    let set = |(n, p): (&mut Node, u32)| {
+        n.parents = p;
+        usize::from(n.kind != 0 && p == NONE)
+    };
+    let unnamed: usize = model.nodes.slots_mut().par_iter_mut().zip(parents).with_min_len(1 << 16).map(set).sum();
+    // the root, and what is tied below
+    loader.all_named = unnamed == waiting.len().saturating_add(1) && model.node(1).is_ok();
     if model.dialect == Dialect::V4 {
         waiting.reverse();
     }
@@ -245,6 +319,9 @@ impl Linker {
             let name = crate::changelog::escape(model.texts.get(raw.text()));
             let text = format!("edge {},{name} -> {}: {text}", raw.parent, raw.child);
             loader.found(kind, start, end.saturating_sub(start), text)?;
+            if kind == IssueKind::ChildMissing && slot == NONE && raw.parent > 0 {
+                loader.dropped.push((raw.parent, model.texts.get(raw.text()).to_vec()));
+            }
             if kind == IssueKind::ChildMissing || raw.parent == 0 {
                 let len = model.texts.get(raw.text()).len();
                 model.count_edge(len, false);

@@ -4,7 +4,8 @@ use recovery_core::Cursor;
 
 use super::feed::{Feed, Flow};
 use super::outline::Section;
-use super::parts::{issue, records};
+use super::parts::issue;
+use super::resync::NodeRules;
 use super::{Issue, IssueKind, LoadError, Loader};
 use crate::format::Item;
 use crate::format::crc::{Pieces, piece};
@@ -35,10 +36,11 @@ pub(super) fn nodes(
     let count = if head.count == 0 { most } else { most.min(head.count as usize) };
     model.node_index = Index::with_hint(count, u64::from(head.max_inode));
     model.inodes.max = model.inodes.max.max(head.max_inode);
-    let mut bulk =
-        Bulk { nodes: Arena::with_capacity(count), users: [0; 256], directories: 0, files: 0, places: Vec::new() };
+    let list = feed.offset();
+    let mut bulk = Bulk::new(count);
     let mut pieces = Pieces::default();
-    let outcome = records(loader, s, &mut feed, |c, found| {
+    let mut found = Vec::new();
+    let outcome = feed.each("NODE", |c| {
         let rest = c.rest();
         match NodeRecord::decode(c, s.version)? {
             Item::End => {
@@ -50,19 +52,116 @@ pub(super) fn nodes(
                 if sums {
                     add_pieces(&mut pieces, &r, s.version, rest.get(..size).unwrap_or_default());
                 }
-                bulk.take(model, &r, s.version, c, size, found)?;
+                bulk.take(model, &r, s.version, c, size, &mut found)?;
                 Ok(Flow::Go)
             }
         }
     });
     *sum ^= pieces.value();
-    let mut found = Vec::new();
     bulk.claim(model, &mut found);
+    let counted = s.version < 0x11 || flat || head.count as usize == model.node_index.len();
+    let whole = outcome.is_ok() && feed.offset() == s.end && counted;
+    if whole || !loader.options.salvage {
+        for i in found {
+            loader.issue(i)?;
+        }
+        loader.directories = bulk.finish(model);
+        return super::parts::ended(loader, s, &feed, outcome);
+    }
+    match outcome {
+        Ok(()) | Err(LoadError::Decode { .. }) => {}
+        Err(other) => return Err(other),
+    }
+    *model = emptied(model);
+    model.node_index = Index::with_hint(count, u64::from(head.max_inode));
+    model.inodes.max = head.max_inode;
+    resynced(loader, model, s, (list, flat), &head)
+}
+
+/// The model before the nodes: what stood in the sections before them stays.
+fn emptied(model: &mut Model) -> Model {
+    let mut fresh = Model::empty(model.dialect, 0, 0, 0);
+    fresh.version = model.version;
+    fresh.metaid = model.metaid;
+    fresh.next_session = model.next_session;
+    fresh.session_counters = model.session_counters;
+    fresh.sessions = std::mem::take(&mut model.sessions);
+    fresh.classes = std::mem::replace(&mut model.classes, crate::model::classes::Classes::before_load(model.dialect));
+    fresh.seq = model.seq;
+    fresh
+}
+
+/// Reads the nodes of a damaged list.
+fn resynced(
+    loader: &mut Loader<'_>,
+    model: &mut Model,
+    s: &Section,
+    (list, flat): (u64, bool),
+    head: &NodeHead,
+) -> Result<(), LoadError> {
+    let bytes = loader.blob.bytes(list..s.end)?;
+    let rules = NodeRules::new(&bytes, s.version, head.max_inode, head.count, flat);
+    let all = rules.find(&bytes, list);
+    let mut bulk = Bulk::new(all.records.len());
+    let mut found = Vec::new();
+    let mut repaired = all.repaired.iter().copied().peekable();
+    for (i, &(at, len)) in all.records.iter().enumerate() {
+        let Some(raw) = bytes.get(at..at.saturating_add(len)) else { continue };
+        let fixed = repaired.next_if_eq(&i).map(|_| with_length(raw, s.version));
+        let place = list.saturating_add(at as u64);
+        let mut c = Cursor::new(fixed.as_deref().unwrap_or(raw), place);
+        let Ok(Item::Record(r)) = NodeRecord::decode(&mut c, s.version) else { continue };
+        if fixed.is_some() {
+            let text =
+                format!("inode {}: the length of its record was wrong; it ends where the next one begins", r.inode);
+            found.push(Issue { kind: IssueKind::Repaired, at: place, length: len as u64, text });
+        }
+        bulk.take(model, &r, s.version, &c, len, &mut found)?;
+    }
+    bulk.claim(model, &mut found);
+    let nodes = bulk.nodes.slots().len();
+    loader.directories = bulk.finish(model);
+    let missing = (head.count as usize).saturating_sub(nodes);
+    for hole in &all.holes {
+        let text = format!(
+            "section NODE: {} bytes hold no node that can be read; {missing} of {} nodes are lost in all",
+            hole.len,
+            nodes.saturating_add(missing)
+        );
+        found.push(Issue { kind: IssueKind::Record, at: hole.at, length: hole.len, text });
+    }
+    if !all.ended {
+        let text = "section NODE: the end of its list is missing".to_owned();
+        found.push(Issue { kind: IssueKind::Cut, at: s.end, length: 0, text });
+    }
     for i in found {
         loader.issue(i)?;
     }
-    bulk.finish(model);
-    outcome
+    Ok(())
+}
+
+/// A record whose length field says how long it is.
+fn with_length(raw: &[u8], version: u8) -> Vec<u8> {
+    let mut out = raw.to_vec();
+    let Some(kind) = raw.first().and_then(|b| Kind::from_byte(*b)) else { return out };
+    let fixed = NodeRecord::fixed_size(kind, version);
+    let rest = out.len().saturating_sub(fixed);
+    let (at, value) = if kind.is_file() {
+        (fixed.saturating_sub(if version < 0x14 { 6 } else { 4 }), rest / 8)
+    } else {
+        (fixed.saturating_sub(4), rest)
+    };
+    let value = u32::try_from(value).unwrap_or(0).to_be_bytes();
+    if let Some(field) = out.get_mut(at..at.saturating_add(4)) {
+        field.copy_from_slice(&value);
+    }
+    if version < 0x14
+        && kind.is_file()
+        && let Some(field) = out.get_mut(at.saturating_add(4)..fixed)
+    {
+        field.fill(0);
+    }
+    out
 }
 
 fn add_pieces(pieces: &mut Pieces, r: &NodeRecord<'_>, version: u8, bytes: &[u8]) {
@@ -86,7 +185,7 @@ fn add_pieces(pieces: &mut Pieces, r: &NodeRecord<'_>, version: u8, bytes: &[u8]
 struct Bulk {
     nodes: Arena<Node>,
     users: [u64; 256],
-    directories: u64,
+    directories: Vec<u32>,
     files: u64,
     /// Places of the records that are not in the index yet.
     places: Vec<(u64, usize)>,
@@ -96,6 +195,16 @@ struct Bulk {
 const GROUP: usize = 256;
 
 impl Bulk {
+    fn new(count: usize) -> Self {
+        Self {
+            nodes: Arena::with_capacity(count),
+            users: [0; 256],
+            directories: Vec::new(),
+            files: 0,
+            places: Vec::new(),
+        }
+    }
+
     #[inline]
     fn take(
         &mut self,
@@ -113,7 +222,9 @@ impl Bulk {
         }
         let slot = self.nodes.next_slot().ok_or(LoadError::Full("nodes"))?;
         let mut node = record(model, r, version);
-        self.directories = self.directories.saturating_add(u64::from(node.is_dir()));
+        if node.is_dir() {
+            self.directories.push(node.inode);
+        }
         if let Some(n) = self.users.get_mut(usize::from(node.class)) {
             *n = n.saturating_add(1);
         }
@@ -155,7 +266,11 @@ impl Bulk {
             let (at, len) = self.places.get(at).copied().unwrap_or_default();
             let text = format!("inode {} stands twice; the second record is dropped", n.inode);
             found.push(Issue { kind: IssueKind::Duplicate, at, length: len as u64, text });
-            self.directories = self.directories.saturating_sub(u64::from(n.is_dir()));
+            if n.is_dir()
+                && let Some(at) = self.directories.iter().rposition(|&d| d == n.inode)
+            {
+                self.directories.remove(at);
+            }
             self.files = self.files.saturating_sub(u64::from(n.is_file()));
             if let Some(users) = self.users.get_mut(usize::from(n.class)) {
                 *users = users.saturating_sub(1);
@@ -168,18 +283,19 @@ impl Bulk {
         self.places.clear();
     }
 
-    fn finish(self, model: &mut Model) {
+    fn finish(self, model: &mut Model) -> Vec<u32> {
         let count = self.nodes.slots().len();
         model.node_seq = u32::try_from(count).unwrap_or(u32::MAX);
         model.loaded = model.node_seq;
         model.max_nodes = model.node_index.len() as u64;
         model.nodes = self.nodes;
-        model.directories = self.directories;
+        model.directories = self.directories.len() as u64;
         model.files = self.files;
         for (class, n) in (0u8..=255).zip(self.users) {
             model.classes.add_users(class, n);
         }
         model.inodes.mark_all(&model.node_index);
+        self.directories
     }
 }
 

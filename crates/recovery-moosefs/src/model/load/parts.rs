@@ -22,10 +22,31 @@ pub(super) fn records(
     for issue in found {
         loader.issue(issue)?;
     }
+    ended(loader, section, feed, outcome)
+}
+
+/// A list ended, by its end mark or by damage.
+pub(super) fn ended(
+    loader: &mut Loader<'_>,
+    section: &Section,
+    feed: &Feed<'_>,
+    outcome: Result<(), LoadError>,
+) -> Result<(), LoadError> {
     match outcome {
+        Ok(()) => early(loader, section, feed.offset()),
         Err(LoadError::Decode { error, .. }) => broken(loader, section, feed.offset(), &error),
         other => other,
     }
+}
+
+/// A list that ends before its section does.
+fn early(loader: &mut Loader<'_>, section: &Section, at: u64) -> Result<(), LoadError> {
+    let left = section.end.saturating_sub(at);
+    if left == 0 {
+        return Ok(());
+    }
+    let text = format!("section {}: its list ends {left} bytes before the section does", section_name(&section.name));
+    loader.found(IssueKind::Record, at, left, text)
 }
 
 /// The records of a section end at `at` because the next one cannot be read.
