@@ -7,6 +7,7 @@ pub const ALL: &[(&str, &str)] = &[
     ("recover/plan/1", include_str!("../schema/plan.json")),
     ("recover/receipt/1", include_str!("../schema/receipt.json")),
     ("recover/rescue/1", include_str!("../schema/rescue.json")),
+    ("recover/starrocks-prune/1", include_str!("../schema/starrocks-prune.json")),
     ("recover/refusal/1", include_str!("../schema/refusal.json")),
     ("recover/error/1", include_str!("../schema/error.json")),
     ("recover/bdbje-image/1", include_str!("../schema/bdbje-image.json")),

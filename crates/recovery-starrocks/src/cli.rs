@@ -14,10 +14,13 @@ use crate::model::schema::KeysType;
 use crate::model::table::{TableDef, from_schema};
 use crate::reader::load::{self, Loaded};
 use crate::reader::repository::Repository;
-use crate::sql::{self, Restore};
+use crate::sql;
 
+mod keep;
+mod list;
 #[cfg(feature = "arrow")]
 mod read;
+mod restore;
 
 /// The engine on the command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +84,7 @@ impl EngineCli for Cli {
                         .help("SHOW CREATE TABLE of the existing table: says what the server would refuse"),
                 ),
         ];
+        commands.extend(keep::commands());
         #[cfg(feature = "arrow")]
         commands.extend(read::commands());
         commands.sort_by(|a, b| a.get_name().cmp(b.get_name()));
@@ -106,6 +110,9 @@ impl EngineCli for Cli {
             "schema" => run.schema(out),
             "check" => run.check(out),
             "restore-sql" => run.restore_sql(out),
+            "diff" => run.diff(out),
+            "copy" => run.copy(out),
+            "prune" => run.prune(out),
             other => Err(Error::Usage(format!("{other}: no such verb of starrocks"))),
         }
     }
@@ -217,7 +224,10 @@ pub(crate) fn snapshot(args: &ArgMatches, how: &OpenOptions, cx: &Context, table
     }
     let sources = sources(args, how)?;
     let plain = label.rsplit_once('@').map_or(label.as_str(), |(l, _)| l);
-    let whole = Repository::open(open(&STARROCKS, &text(args, "repo").unwrap_or_default(), how)?, text(args, "repository").as_deref())?;
+    let whole = Repository::open(
+        open(&STARROCKS, &text(args, "repo").unwrap_or_default(), how)?,
+        text(args, "repository").as_deref(),
+    )?;
     let known = whole.listing.snapshots.contains_key(&label);
     let options = Options {
         repository: text(args, "repository"),
@@ -284,110 +294,6 @@ impl Run<'_> {
         let report = inspect::inspect(&sources(self.args, self.open)?, &options, cx)?;
         let state = report.state().ok_or_else(|| Error::Internal("the report carries no state".into()))?;
         Ok((report, state))
-    }
-
-    fn ls(&self, out: &mut dyn Write) -> Result<Exit> {
-        let (report, state) = self.look(Vec::new())?;
-        if self.json() {
-            put_json(out, &report.facts)?;
-            return Ok(Exit::OK);
-        }
-        let name = state.loaded.name();
-        let place = state.loaded.repository.source.describe();
-        put(out, &format!("repository {} ({}) in {}\n", terminal(&name), state.loaded.prefix(), terminal(&place)))?;
-        let mut rows =
-            vec![["SNAPSHOT", "TIMESTAMP", "DATABASE", "TABLES", "ROWS", "BYTES", "STATUS"].map(str::to_owned)];
-        for s in &state.snapshots {
-            rows.push([
-                terminal(&s.label).into_owned(),
-                terminal(&s.timestamp).into_owned(),
-                terminal(&s.database).into_owned(),
-                s.tables.len().to_string(),
-                sum(s, |t| t.rows).to_string(),
-                sum(s, |t| t.bytes).to_string(),
-                status(s),
-            ]);
-        }
-        table(out, &rows)?;
-        put(out, UNREAD)?;
-        Ok(Exit::OK)
-    }
-
-    fn show(&self, out: &mut dyn Write) -> Result<Exit> {
-        let wanted = text(self.args, "snapshot").unwrap_or_default();
-        let label = self.label(&wanted)?;
-        let (report, state) = self.look(vec![label])?;
-        let (snapshot, info) = state.loaded.find(&wanted)?;
-        let verdict = verdict_of(&state, &snapshot.label, &info.timestamp)?;
-        let mut tables = Vec::new();
-        for t in &verdict.tables {
-            let of = snapshot.tablets.iter().filter(|(p, _)| p.table == t.id);
-            let (mut rowsets, mut files) = (0u64, 0u64);
-            for (_, tablet) in of {
-                rowsets = rowsets.saturating_add(tablet.tablet.rowsets.len() as u64);
-                let segments: usize = tablet.tablet.rowsets.iter().map(|r| r.segments.len()).sum();
-                files = files.saturating_add(segments as u64).saturating_add(tablet.checked.len() as u64);
-            }
-            let partitions: Vec<Value> = info
-                .info
-                .tables
-                .iter()
-                .filter(|i| i.name == t.name)
-                .flat_map(|i| &i.partitions)
-                .map(|p| {
-                    let tablets: usize = p.physical.iter().flat_map(|p| &p.indexes).map(|i| i.tablets.len()).sum();
-                    json!({"name": p.name, "id": p.id, "version": p.version, "tablets": tablets,
-                        "restorable": !t.damaged_partitions.contains(&p.name)})
-                })
-                .collect();
-            tables.push(json!({"name": t.name, "kind": t.kind, "keys_type": t.keys.map(crate::model::schema::KeysType::name),
-                "partitions": partitions, "tablets": t.tablets, "rowsets": rowsets, "files": files, "rows": t.rows,
-                "rows_exact": t.rows_exact, "bytes": t.bytes, "restorable": verdict.restorable(t), "lost_rows_at_most": t.lost_rows}));
-        }
-        if self.json() {
-            let findings = serde_json::to_value(&report.findings).unwrap_or_default();
-            put_json(
-                out,
-                &json!({"label": verdict.label, "timestamp": verdict.timestamp, "backup_time_ms": verdict.backup_time_ms,
-                "database": verdict.database, "finished": verdict.finished, "problems": verdict.problems, "tables": tables,
-                "findings": findings}),
-            )?;
-            return Ok(Exit::OK);
-        }
-        put(
-            out,
-            &format!(
-                "snapshot {} at {} of database {}: {}\n",
-                terminal(&verdict.label),
-                terminal(&verdict.timestamp),
-                terminal(&verdict.database),
-                status(verdict)
-            ),
-        )?;
-        let mut rows = vec![
-            ["TABLE", "MODEL", "PARTITIONS", "TABLETS", "ROWSETS", "FILES", "ROWS", "BYTES", "STATUS"]
-                .map(str::to_owned),
-        ];
-        for (t, facts) in verdict.tables.iter().zip(&tables) {
-            let number = |key: &str| facts.get(key).map_or_else(String::new, Value::to_string);
-            rows.push([
-                terminal(&t.name).into_owned(),
-                t.keys.map_or(t.kind.as_str(), |k| k.name()).to_owned(),
-                t.partitions.to_string(),
-                t.tablets.to_string(),
-                number("rowsets"),
-                number("files"),
-                format!("{}{}", if t.rows_exact { "" } else { "<=" }, t.rows),
-                t.bytes.to_string(),
-                table_status(verdict, t),
-            ]);
-        }
-        table(out, &rows)?;
-        for finding in report.findings.iter().filter(|f| f.severity > recovery_core::Severity::Note) {
-            put(out, &format!("{} {}: {}\n", finding.code, terminal(&finding.object), terminal(&finding.summary)))?;
-        }
-        put(out, UNREAD)?;
-        Ok(Exit::OK)
     }
 
     /// The label without its timestamp.
@@ -463,97 +369,6 @@ impl Run<'_> {
         }
         Ok(Exit(report.exit))
     }
-
-    fn restore_sql(&self, out: &mut dyn Write) -> Result<Exit> {
-        let wanted = text(self.args, "snapshot").unwrap_or_default();
-        let (_, state) = self.look(vec![self.label(&wanted)?])?;
-        let (snapshot, info) = state.loaded.find(&wanted)?;
-        let verdict = verdict_of(&state, &snapshot.label, &info.timestamp)?;
-        let target = text(self.args, "target").map(|t| release(&t)).transpose()?;
-        let mut restore = Restore {
-            repository: state.loaded.name(),
-            location: location(&state.loaded),
-            database: info.info.database.clone(),
-            label: snapshot.label.clone(),
-            timestamp: info.timestamp.clone(),
-            replication: 1,
-            target,
-            meta_version: if info.info.meta_version.is_none() { Some(92) } else { None },
-            ..Restore::default()
-        };
-        restore.warnings.push(UNREAD.trim_end().to_owned());
-        restore
-            .warnings
-            .extend(verdict.problems.iter().map(|p| format!("RESTORE FAILS on this snapshot as it lies: {p}")));
-        let form = snapshot.meta.as_ref().map(|m| m.meta.form);
-        let against = match self.args.try_get_one::<std::path::PathBuf>("against").ok().flatten() {
-            Some(path) => {
-                Some(std::fs::read_to_string(path).map_err(|e| Error::Usage(format!("{}: {e}", path.display())))?)
-            }
-            None => None,
-        };
-        let asked = many(self.args, "table");
-        let partitions = many(self.args, "partition");
-        let chosen = choose(verdict, &asked)?;
-        for (table, alias) in chosen {
-            let (def, _) = definition(&state.loaded, &wanted, &table.name)?;
-            restore.replication =
-                restore.replication.max(def.partitions.iter().filter_map(|p| p.replicas).max().unwrap_or(1));
-            restore.warnings.extend(sql::version_warnings(&def, form, target));
-            let overwrites = alias == table.name;
-            if overwrites {
-                restore.warnings.push(format!(
-                    "table {}: RESTORE over an existing table replaces its data before it is done, and cannot be undone",
-                    table.name
-                ));
-            }
-            if let Some(statement) = &against {
-                let found = sql::differences(&def, statement);
-                restore
-                    .warnings
-                    .extend(found.into_iter().map(|d| format!("table {}: the server would refuse: {d}", table.name)));
-            }
-            let all: Vec<String> = info
-                .info
-                .tables
-                .iter()
-                .filter(|t| t.name == table.name)
-                .flat_map(|t| &t.partitions)
-                .map(|p| p.name.clone())
-                .collect();
-            if let Some(name) = partitions.iter().find(|p| !all.contains(p)) {
-                return Err(Error::Usage(format!("no partition {name:?} in table {:?}", table.name)));
-            }
-            let good: Vec<String> = all
-                .iter()
-                .filter(|p| !table.damaged_partitions.contains(*p) && (partitions.is_empty() || partitions.contains(p)))
-                .cloned()
-                .collect();
-            for (path, why) in &table.damaged {
-                let first = why.first().map_or("", String::as_str);
-                restore
-                    .warnings
-                    .push(format!("table {}, tablet {}: cannot be restored: {first}", table.name, path.tablet));
-            }
-            if good.is_empty() && !all.is_empty() {
-                continue;
-            }
-            let listed = if good.len() == all.len() { Vec::new() } else { good };
-            restore.tables.push((table.name.clone(), alias, listed));
-        }
-        let text = sql::restore(&restore);
-        let broken = !verdict.problems.is_empty() || verdict.tables.iter().any(|t| !t.damaged.is_empty());
-        if self.json() {
-            put_json(
-                out,
-                &json!({"sql": text, "warnings": restore.warnings, "backup_timestamp": restore.timestamp,
-                "repository": restore.repository, "location": recovery_core::names::redact_url(&restore.location)}),
-            )?;
-        } else {
-            put(out, &text)?;
-        }
-        Ok(Exit(if broken { 3 } else { 0 }))
-    }
 }
 
 fn verdict_of<'a>(state: &'a Inspection, label: &str, timestamp: &str) -> Result<&'a SnapshotVerdict> {
@@ -576,50 +391,6 @@ pub(crate) fn definition(loaded: &Loaded, label: &str, table: &str) -> Result<(T
         Error::Damaged(format!("table {table:?}: neither __meta nor any tablet header of it can be read"))
     })?;
     Ok((from_schema(table, listed.id, &schema), true))
-}
-
-fn choose<'a>(verdict: &'a SnapshotVerdict, asked: &[String]) -> Result<Vec<(&'a TableVerdict, String)>> {
-    if asked.is_empty() {
-        return Ok(verdict.tables.iter().map(|t| (t, format!("{}_restored", t.name))).collect());
-    }
-    asked
-        .iter()
-        .map(|item| {
-            let whole = verdict.tables.iter().find(|t| t.name == *item);
-            if let Some(table) = whole {
-                return Ok((table, format!("{item}_restored")));
-            }
-            let (name, alias) = item.rsplit_once(':').unwrap_or((item, ""));
-            let table = verdict.tables.iter().find(|t| t.name == name);
-            let table =
-                table.ok_or_else(|| Error::Usage(format!("no table {name:?} in snapshot {:?}", verdict.label)))?;
-            Ok((table, alias.to_owned()))
-        })
-        .collect()
-}
-
-fn release(text: &str) -> Result<(u32, u32)> {
-    let mut parts = text.split('.').map(str::parse);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
-        _ => Err(Error::Usage(format!("--target {text}: expected a release such as 3.2"))),
-    }
-}
-
-/// What CREATE REPOSITORY calls the location: the directory above the repository's own.
-fn location(loaded: &Loaded) -> String {
-    let place = loaded.repository.source.describe();
-    let place = if place.contains("://") {
-        place
-    } else {
-        // The server knows nothing of the directory this runs in.
-        let whole = std::path::absolute(&place).map_or_else(|_| place, |p| p.to_string_lossy().into_owned());
-        format!("file://{whole}")
-    };
-    let place = place.trim_end_matches('/');
-    let above = loaded.repository.listing.base.is_empty();
-    let place = if above { place.rsplit_once('/').map_or(place, |(above, _)| above) } else { place };
-    place.to_owned()
 }
 
 fn sum(s: &SnapshotVerdict, of: impl Fn(&TableVerdict) -> u64) -> u64 {

@@ -7,13 +7,18 @@ pub mod apply;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod codes;
+pub mod copy;
+pub mod depot;
+pub mod diff;
 mod engine;
+pub mod estimate;
 #[cfg(feature = "arrow")]
 pub mod export;
 pub mod format;
 pub mod inspect;
 pub mod model;
 pub mod plan;
+pub mod prune;
 pub mod reader;
 pub mod sql;
 #[cfg(feature = "store")]

@@ -5,6 +5,7 @@
 //! status, by the blob as well; both within limits, so that a dead store ends in an error and never in silence.
 
 mod credentials;
+mod write;
 
 use std::fmt;
 use std::future::Future;
@@ -26,6 +27,8 @@ use object_store::{
 };
 use recovery_core::{Blob, Depth, DirSource, Entries, Entry, Error, ReadError, Result, Source, names};
 use tokio::runtime::Runtime;
+
+pub(crate) use write::writable;
 
 /// How patient a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +96,12 @@ impl fmt::Debug for StoreSource {
 impl Shared {
     fn wait<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
+    }
+
+    /// Runs what starts tasks of its own.
+    fn inside<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _entered = self.runtime.enter();
+        f()
     }
 
     /// An error in words: addresses without user info and query, no secret.
@@ -433,6 +442,24 @@ pub(crate) fn open_url(url: &str, env: Env<'_>) -> Option<Result<Arc<dyn Source>
 fn open_file(url: &str) -> Result<Arc<dyn Source>> {
     let path = url.strip_prefix("file://").unwrap_or(url);
     Ok(Arc::new(DirSource::open(FilePath::new(path))?))
+}
+
+/// A place to add objects to, with credentials from `env` and this patience.
+///
+/// # Errors
+///
+/// When the address makes no sense, or is of a kind that is not written to.
+pub fn depot_with(url: &str, env: Env<'_>, patience: Patience) -> Result<Box<dyn crate::depot::Depot>> {
+    Ok(Box::new(write::writable_with(url, env, patience)?))
+}
+
+/// A place to remove objects from; for `prune` only.
+///
+/// # Errors
+///
+/// As [`depot_with`].
+pub fn remover_with(url: &str, env: Env<'_>, patience: Patience) -> Result<Box<dyn crate::depot::Remover>> {
+    Ok(Box::new(write::writable_with(url, env, patience)?))
 }
 
 /// Opens an address with credentials from `env`.

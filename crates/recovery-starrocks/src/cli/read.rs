@@ -122,9 +122,8 @@ struct Job {
 
 impl Job {
     fn exit(&self, losses: &Losses) -> Exit {
-        let healed = !self.healed.is_empty()
-            || !losses.mended.is_empty()
-            || losses.rows.iter().any(|l| l.healed_by.is_some());
+        let healed =
+            !self.healed.is_empty() || !losses.mended.is_empty() || losses.rows.iter().any(|l| l.healed_by.is_some());
         match (losses.is_empty(), healed) {
             (true, false) => Exit::OK,
             (true, true) => Exit(3),

@@ -151,7 +151,9 @@ fn read_table(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
             t.insert("i".into(), json!(r.text("view's text with full names")?));
             return Ok(());
         }
-        kind => return Err(unread(t, "table type", at, format!("no binary form is known for a table of type {kind:?}"))),
+        kind => {
+            return Err(unread(t, "table type", at, format!("no binary form is known for a table of type {kind:?}")));
+        }
     }
     t.insert("state".into(), json!(r.text("table state")?));
     let (mut ids, mut metas) = (Map::new(), Map::new());
@@ -169,7 +171,11 @@ fn read_table(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
     if partitioning(kind).is_none() {
         let known = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
         let why = format!("no binary form is known for partitions of type {kind:?}");
-        return Err(if known { unread(t, "partition type", at, why) } else { FormatError::new("partition type", at, why) });
+        return Err(if known {
+            unread(t, "partition type", at, why)
+        } else {
+            FormatError::new("partition type", at, why)
+        });
     }
     t.insert("partitionInfo".into(), read_partition_info(r, kind)?);
     let distribution = r.text("distribution type")?;
@@ -215,8 +221,9 @@ fn read_tail(r: &mut Reader<'_>, t: &mut Map<String, Value>) -> R<()> {
 }
 
 fn read_partition_info(r: &mut Reader<'_>, kind: &str) -> R<Value> {
-    let clazz = partitioning(kind)
-        .ok_or_else(|| FormatError::new("partition type", r.offset(), format!("no binary form is known for {kind:?}")))?;
+    let clazz = partitioning(kind).ok_or_else(|| {
+        FormatError::new("partition type", r.offset(), format!("no binary form is known for {kind:?}"))
+    })?;
     let mut info = Map::new();
     info.insert("clazz".into(), json!(clazz));
     info.insert("type".into(), json!(r.text("partition info type")?));

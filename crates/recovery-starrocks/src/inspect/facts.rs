@@ -40,8 +40,7 @@ pub(crate) fn facts(inspection: &Inspection) -> Value {
 }
 
 fn snapshot_facts(inspection: &Inspection, s: &SnapshotVerdict) -> Value {
-    let tables: Vec<Value> =
-        s.tables.iter().map(|t| table_facts(t, as_it_lies(inspection, s, t))).collect();
+    let tables: Vec<Value> = s.tables.iter().map(|t| table_facts(t, as_it_lies(inspection, s, t))).collect();
     json!({
         "label": s.label,
         "timestamp": s.timestamp,

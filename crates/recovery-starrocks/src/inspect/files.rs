@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use prost::Message as _;
 use recovery_core::{Blob, Context, ReadError, Source};
@@ -117,41 +118,124 @@ impl FileState {
 ///
 /// # Errors
 ///
-/// When the caller asked to stop.
+/// When the caller asked to stop, or the store stopped answering.
 pub fn check(source: &dyn Source, job: &Job, cx: &Context) -> recovery_core::Result<FileState> {
-    let mut state = FileState::default();
-    let blob = match source.open(&job.file.entry) {
-        Ok(blob) => blob,
-        Err(e) if store_failed(&e) => return Err(e.into()),
-        Err(e) => {
-            state.unreadable.push((0, job.file.entry.size, e.to_string()));
-            return Ok(state);
-        }
+    let mut pass = match Pass::open(source, job, CHUNK, cx)? {
+        Opened::Reading(pass) => pass,
+        Opened::Done(state) => return Ok(state),
     };
-    let mut spans = Vec::new();
-    if job.segment && !blob.is_empty() {
-        let mut segment = SegmentState::default();
-        match pages::map(blob.as_ref(), cx) {
-            Ok(map) => {
-                segment.rows = Some(map.rows);
-                segment.lost_columns = map.lost_columns;
-                spans = map.spans;
-                segment.uncovered = uncovered(&spans, map.footer.start);
+    let mut hash = Md5::new();
+    while let Some(bytes) = pass.next(cx)? {
+        hash.update(&bytes);
+    }
+    pass.finish(&hash.finalize().into(), job, cx)
+}
+
+/// A file that was opened.
+pub(super) enum Opened {
+    /// It cannot be read at all.
+    Done(FileState),
+    /// Its bytes are to be read.
+    Reading(Box<Pass>),
+}
+
+/// A file on its way through: chunk by chunk, with the pages in each checked.
+pub(super) struct Pass {
+    blob: Arc<dyn Blob>,
+    spans: Vec<Span>,
+    state: FileState,
+    whole: bool,
+    at: u64,
+    /// The first page that was not seen.
+    next: usize,
+    chunk: u64,
+}
+
+impl Pass {
+    /// Opens a file and finds its pages. `chunk` bytes are read at a time, more where a page is longer.
+    pub(super) fn open(source: &dyn Source, job: &Job, chunk: u64, cx: &Context) -> recovery_core::Result<Opened> {
+        let mut state = FileState::default();
+        let blob = match source.open(&job.file.entry) {
+            Ok(blob) => blob,
+            Err(e) if store_failed(&e) => return Err(e.into()),
+            Err(e) => {
+                state.unreadable.push((0, job.file.entry.size, e.to_string()));
+                return Ok(Opened::Done(state));
             }
-            Err(pages::Complaint::Read(e)) if store_failed(&e) => return Err(e.into()),
-            Err(complaint) => segment.complaint = Some(complaint.to_string()),
+        };
+        let mut spans = Vec::new();
+        if job.segment && !blob.is_empty() {
+            let mut segment = SegmentState::default();
+            match pages::map(blob.as_ref(), cx) {
+                Ok(map) => {
+                    segment.rows = Some(map.rows);
+                    segment.lost_columns = map.lost_columns;
+                    spans = map.spans;
+                    segment.uncovered = uncovered(&spans, map.footer.start);
+                }
+                Err(pages::Complaint::Read(e)) if store_failed(&e) => return Err(e.into()),
+                Err(complaint) => segment.complaint = Some(complaint.to_string()),
+            }
+            state.segment = Some(segment);
+        } else if job.segment {
+            let complaint = Some("the file is empty".into());
+            state.segment = Some(SegmentState { complaint, ..SegmentState::default() });
         }
-        state.segment = Some(segment);
-    } else if job.segment {
-        state.segment = Some(SegmentState { complaint: Some("the file is empty".into()), ..SegmentState::default() });
+        let blob = if job.values.is_some() { held(blob, cx) } else { blob };
+        let chunk = if blob.concurrency() > 8 { STORE_CHUNK } else { chunk };
+        Ok(Opened::Reading(Box::new(Self { blob, spans, state, whole: true, at: 0, next: 0, chunk })))
     }
-    let blob = if job.values.is_some() { held(blob, cx) } else { blob };
-    pass(blob.as_ref(), &spans, &mut state, cx)?;
-    #[cfg(feature = "arrow")]
-    if let (Some(schema), true) = (&job.values, state.segment.as_ref().is_some_and(SegmentState::whole)) {
-        state.values = Some(super::values::decode(&blob, schema, cx)?);
+
+    /// The next chunk that can be read, its pages checked. It ends at a page's end where one is near, so that pages are
+    /// seen whole without a second read.
+    pub(super) fn next(&mut self, cx: &Context) -> recovery_core::Result<Option<Bytes>> {
+        let len = self.blob.len();
+        while self.at < len {
+            cx.cancelled()?;
+            let (at, next) = (self.at, self.next);
+            let (end, until) = chunk_end(&self.spans, next, at, len, (self.chunk, cx.limits.record));
+            let spans = self.spans.get(next..until).unwrap_or_default();
+            let read = self.blob.bytes(at..end);
+            match &read {
+                Ok(bytes) => spans.iter().for_each(|span| check_span(span, at, bytes, &mut self.state)),
+                Err(e) if store_failed(e) => return Err(e.clone().into()),
+                Err(e) => {
+                    self.whole = false;
+                    unreadable(&mut self.state, at, end, e);
+                    spans.iter().for_each(|span| again(self.blob.as_ref(), span, &mut self.state));
+                }
+            }
+            cx.progress.advance(end.saturating_sub(at));
+            (self.next, self.at) = (until, end);
+            if let Ok(bytes) = read {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
-    Ok(state)
+
+    /// What was found, with the sum of the bytes.
+    pub(super) fn finish(self: Box<Self>, md5: &[u8; 16], job: &Job, cx: &Context) -> recovery_core::Result<FileState> {
+        let mut state = self.state;
+        if let Some(segment) = &mut state.segment
+            && segment.pages < self.spans.len() as u64
+        {
+            let left = (self.spans.len() as u64).saturating_sub(segment.pages);
+            segment
+                .lost_columns
+                .push(format!("{left} pages larger than the limit of {} bytes were not checked", cx.limits.record));
+        }
+        if self.whole {
+            state.md5 = Some(recovery_core::hex(md5));
+        }
+        #[cfg(feature = "arrow")]
+        if let (Some(schema), true) = (&job.values, state.segment.as_ref().is_some_and(SegmentState::whole)) {
+            state.values = Some(super::values::decode(&self.blob, schema, cx)?);
+        }
+        #[cfg(not(feature = "arrow"))]
+        let _ = job;
+        Ok(state)
+    }
 }
 
 /// A file that is read twice is kept in memory where its thread's share allows it.
@@ -176,51 +260,6 @@ fn uncovered(spans: &[Span], footer: u64) -> u64 {
         at = at.max(span.offset.saturating_add(span.size));
     }
     gap.saturating_add(footer.saturating_sub(at))
-}
-
-/// Streams the file; a chunk ends at a page's end where one is near, so that pages are seen whole without a second read.
-fn pass(blob: &dyn Blob, spans: &[Span], state: &mut FileState, cx: &Context) -> recovery_core::Result<()> {
-    let mut hash = Md5::new();
-    let mut whole = true;
-    let mut at = 0u64;
-    let mut next = 0usize;
-    let len = blob.len();
-    let chunk = if blob.concurrency() > 8 { STORE_CHUNK } else { CHUNK };
-    while at < len {
-        cx.cancelled()?;
-        let (end, until) = chunk_end(spans, next, at, len, (chunk, cx.limits.record));
-        match blob.bytes(at..end) {
-            Ok(bytes) => {
-                hash.update(&bytes);
-                for span in spans.get(next..until).unwrap_or_default() {
-                    check_span(span, at, &bytes, state);
-                }
-            }
-            Err(e) if store_failed(&e) => return Err(e.into()),
-            Err(e) => {
-                whole = false;
-                unreadable(state, at, end, &e);
-                for span in spans.get(next..until).unwrap_or_default() {
-                    again(blob, span, state);
-                }
-            }
-        }
-        cx.progress.advance(end.saturating_sub(at));
-        next = until;
-        at = end;
-    }
-    if let Some(segment) = &mut state.segment
-        && segment.pages < spans.len() as u64
-    {
-        let left = (spans.len() as u64).saturating_sub(segment.pages);
-        segment
-            .lost_columns
-            .push(format!("{left} pages larger than the limit of {} bytes were not checked", cx.limits.record));
-    }
-    if whole {
-        state.md5 = Some(recovery_core::hex(&<[u8; 16]>::from(hash.finalize())));
-    }
-    Ok(())
 }
 
 /// Where the chunk that begins at `at` ends, and the first page that it does not hold whole.

@@ -250,8 +250,7 @@ impl Finder<'_> {
             Some((dir.clone(), Arc::clone(snapshot.tablets.get(path)?)))
         };
         let own = snap.and_then(|_| find(&self.own.loaded));
-        let theirs: Vec<_> =
-            self.donors.iter().enumerate().filter_map(|(i, d)| Some((i, find(&d.loaded)?))).collect();
+        let theirs: Vec<_> = self.donors.iter().enumerate().filter_map(|(i, d)| Some((i, find(&d.loaded)?))).collect();
         if theirs.is_empty() {
             return;
         }

@@ -15,12 +15,14 @@
 
 mod facts;
 pub mod files;
+mod heal;
+mod many;
+mod md5_lanes;
 pub mod pages;
+mod rivals;
 mod snapshots;
 mod state;
 mod tablets;
-mod heal;
-mod rivals;
 #[cfg(feature = "arrow")]
 mod values;
 
@@ -261,27 +263,42 @@ fn read_files(inspection: &mut Inspection, cx: &Context) -> Result<()> {
     let source = loaded.repository.source.as_ref();
     let stopped = std::sync::Mutex::new(None);
     let first = || stopped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // What an earlier run has read is not read again.
+    jobs.retain(|job| {
+        let state = done.as_ref().and_then(|d| d.get(&job.file.entry));
+        let Some(state) = state.filter(|s| job.values.is_none() || s.values.is_some()) else { return true };
+        cx.progress.advance(job.file.entry.size);
+        inspection.files.insert(job.file.entry.name.clone(), state);
+        false
+    });
+    let keep = |job: &Job, state: &FileState| done.as_ref().map_or(Ok(()), |d| d.put(&job.file.entry, state));
+    if many::fits(source, &jobs, cx) {
+        let states: Vec<std::sync::OnceLock<FileState>> = jobs.iter().map(|_| std::sync::OnceLock::new()).collect();
+        many::check(source, &jobs, cx, &|at, state| {
+            let state = state?;
+            if let (Some(job), Some(slot)) = (jobs.get(at), states.get(at)) {
+                keep(job, &state)?;
+                let _ = slot.set(state);
+            }
+            Ok(())
+        })?;
+        for (job, state) in jobs.into_iter().zip(states) {
+            inspection.files.insert(job.file.entry.name, state.into_inner().unwrap_or_default());
+        }
+        return Ok(());
+    }
     let states = parallel::map(cx, &jobs, |_, job| -> Result<FileState> {
         if first().is_some() {
             // The store has failed already; it is not asked about every other file.
             return Ok(FileState::default());
         }
-        let known = done.as_ref().and_then(|d| d.get(&job.file.entry));
-        if let Some(state) = known.filter(|s| job.values.is_none() || s.values.is_some()) {
-            cx.progress.advance(job.file.entry.size);
-            return Ok(state);
-        }
-        let state = match files::check(source, job, cx) {
-            Ok(state) => state,
+        match files::check(source, job, cx) {
+            Ok(state) => keep(job, &state).map(|()| state),
             Err(e) => {
                 first().get_or_insert(e);
-                return Ok(FileState::default());
+                Ok(FileState::default())
             }
-        };
-        if let Some(done) = &done {
-            done.put(&job.file.entry, &state)?;
         }
-        Ok(state)
     })?;
     if let Some(error) = first().take() {
         return Err(error);

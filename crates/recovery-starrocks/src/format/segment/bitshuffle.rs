@@ -137,11 +137,8 @@ const fn bytes8(w: [u64; 8]) -> [u64; 8] {
     transpose8!(w, (32, 16, 8), (0x0000_0000_FFFF_FFFF, 0x0000_FFFF_0000_FFFF, 0x00FF_00FF_00FF_00FF))
 }
 
-#[inline(always)]
+/// Up to eight bytes as a word.
 fn load(bytes: &[u8]) -> u64 {
-    if let Ok(word) = <[u8; 8]>::try_from(bytes) {
-        return u64::from_le_bytes(word);
-    }
     let mut word = [0u8; 8];
     for (to, from) in word.iter_mut().zip(bytes) {
         *to = *from;
@@ -153,16 +150,24 @@ fn load(bytes: &[u8]) -> u64 {
 fn plane_of(rows: &[u8], row: usize, out: &mut [u8]) {
     let mut split = rows.chunks_exact(row);
     let mut next = || split.next().unwrap_or_default();
-    let r = [next(), next(), next(), next(), next(), next(), next(), next()];
-    let [a, b, c, d, e, f, g, h] = r.map(|row| row.chunks(8));
+    let rows = [next(), next(), next(), next(), next(), next(), next(), next()];
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| row.as_chunks::<8>().0.iter());
     let octets = a.zip(b).zip(c.zip(d)).zip(e.zip(f).zip(g.zip(h)));
-    for ((((a, b), (c, d)), ((e, f), (g, h))), to) in octets.zip(out.chunks_mut(64)) {
-        let words = bytes8(bits8([load(a), load(b), load(c), load(d), load(e), load(f), load(g), load(h)]));
-        for (cell, word) in to.chunks_mut(8).zip(words) {
-            let bytes = word.to_le_bytes();
-            if let Some(from) = bytes.get(..cell.len()) {
-                cell.copy_from_slice(from);
-            }
+    let (full, rest) = out.as_chunks_mut::<64>();
+    for ((((a, b), (c, d)), ((e, f), (g, h))), to) in octets.zip(full) {
+        let words = bytes8(bits8([a, b, c, d, e, f, g, h].map(|w| u64::from_le_bytes(*w))));
+        for (cell, word) in to.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *cell = word.to_le_bytes();
+        }
+    }
+    if rest.is_empty() {
+        return;
+    }
+    let words = bytes8(bits8(rows.map(|row| load(row.as_chunks::<8>().1))));
+    for (cell, word) in rest.chunks_mut(8).zip(words) {
+        let bytes = word.to_le_bytes();
+        if let Some(from) = bytes.get(..cell.len()) {
+            cell.copy_from_slice(from);
         }
     }
 }
@@ -200,8 +205,8 @@ fn untranspose(matrix: &[u8], n: usize, width: usize, planes: &mut Vec<u8>, out:
 
 fn interleave2(planes: &[u8], n: usize, out: &mut [u8]) {
     let Some((a, b)) = planes.split_at_checked(n) else { return };
-    for ((a, b), to) in a.iter().zip(b).zip(out.chunks_exact_mut(2)) {
-        to.copy_from_slice(&[*a, *b]);
+    for ((a, b), to) in a.iter().zip(b).zip(out.as_chunks_mut::<2>().0) {
+        *to = [*a, *b];
     }
 }
 
@@ -209,24 +214,23 @@ fn interleave4(planes: &[u8], n: usize, out: &mut [u8]) {
     let Some((ab, cd)) = planes.split_at_checked(n.saturating_mul(2)) else { return };
     let (Some((a, b)), Some((c, d))) = (ab.split_at_checked(n), cd.split_at_checked(n)) else { return };
     let cells = a.iter().zip(b).zip(c.iter().zip(d));
-    for (((a, b), (c, d)), to) in cells.zip(out.chunks_exact_mut(4)) {
-        to.copy_from_slice(&[*a, *b, *c, *d]);
+    for (((a, b), (c, d)), to) in cells.zip(out.as_chunks_mut::<4>().0) {
+        *to = [*a, *b, *c, *d];
     }
 }
 
-/// Bytes `first..first + 8` of every element of `width` bytes.
+/// Bytes `first..first + 8` of every element of `width` bytes, a multiple of eight.
 fn interleave8(planes: &[u8], n: usize, width: usize, first: usize, out: &mut [u8]) {
     let mut split = planes.chunks_exact(n);
-    let mut next = || split.next().unwrap_or_default().chunks_exact(8);
+    let mut next = || split.next().unwrap_or_default().as_chunks::<8>().0.iter();
     let (a, b, c, d, e, f, g, h) = (next(), next(), next(), next(), next(), next(), next(), next());
     let octets = a.zip(b).zip(c.zip(d)).zip(e.zip(f).zip(g.zip(h)));
-    let eight = width.saturating_mul(8);
-    for ((((a, b), (c, d)), ((e, f), (g, h))), to) in octets.zip(out.chunks_exact_mut(eight)) {
-        let words = bytes8([load(a), load(b), load(c), load(d), load(e), load(f), load(g), load(h)]);
-        for (element, word) in to.chunks_exact_mut(width).zip(words) {
-            if let Some(cell) = element.get_mut(first..first.saturating_add(8)) {
-                cell.copy_from_slice(&word.to_le_bytes());
-            }
+    let (step, first) = (width / 8, first / 8);
+    let words = out.as_chunks_mut::<8>().0;
+    for ((((a, b), (c, d)), ((e, f), (g, h))), to) in octets.zip(words.chunks_exact_mut(width)) {
+        let words = bytes8([a, b, c, d, e, f, g, h].map(|w| u64::from_le_bytes(*w)));
+        for (cell, word) in to.iter_mut().skip(first).step_by(step).zip(words) {
+            *cell = word.to_le_bytes();
         }
     }
 }
