@@ -4,6 +4,7 @@
 //! `cargo run --release --example rocksdb_verify_job -- DB`
 //!
 //! run: fixtures/rocksdb/leveled/db
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
