@@ -4,6 +4,7 @@
 //! `cargo run --release --example rocksdb_custom_comparator -- NEWDIR`
 //!
 //! run: NEW
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::cmp::Ordering;
 use std::sync::Arc;

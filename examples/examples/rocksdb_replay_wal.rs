@@ -3,6 +3,7 @@
 //! `cargo run --release --example rocksdb_replay_wal -- NUMBER.log`
 //!
 //! run: fixtures/rocksdb/unflushed_families/db/000008.log
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::collections::BTreeMap;
 

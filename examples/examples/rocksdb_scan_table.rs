@@ -3,6 +3,7 @@
 //! `cargo run --release --example rocksdb_scan_table -- FILE.sst`
 //!
 //! run: fixtures/rocksdb/tables/v5_range_deletions.sst
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
 

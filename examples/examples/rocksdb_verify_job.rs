@@ -4,6 +4,7 @@
 //! `cargo run --release --example rocksdb_verify_job -- DB`
 //!
 //! run: fixtures/rocksdb/leveled/db
+#![allow(clippy::print_stdout, reason = "an example prints")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +14,14 @@ use recovery_core::{Context, DirSource, Progress, Recover, Sources};
 use recovery_rocksdb::RocksDb;
 
 /// What the job has done so far; the service's own status page would show it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Status {
     total: AtomicU64,
     done: AtomicU64,
 }
 
 impl Progress for Status {
-    fn begin(&self, _: &'static str, total: u64) {
+    fn begin(&self, _: &str, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 

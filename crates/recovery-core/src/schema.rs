@@ -11,4 +11,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("recover/refusal/1", include_str!("../schema/refusal.json")),
     ("recover/error/1", include_str!("../schema/error.json")),
     ("recover/bdbje-image/1", include_str!("../schema/bdbje-image.json")),
+    ("recover/rocksdb-ls/1", include_str!("../schema/rocksdb-ls.json")),
+    ("recover/rocksdb-verify/1", include_str!("../schema/rocksdb-verify.json")),
+    ("recover/rocksdb-sst/1", include_str!("../schema/rocksdb-sst.json")),
+    ("recover/rocksdb-repair/1", include_str!("../schema/rocksdb-repair.json")),
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches};
 use recovery_core::cli::{OpenOptions, open};
 use recovery_core::{Blob, Context, Depth, Error, Reading, Recover, Result, Source};
+use serde_json::Value;
 
 use crate::dump::{self, FamilyView, ViewTable};
 use crate::format::key::KeyOrder;
@@ -110,6 +111,13 @@ pub(super) fn table_view(blob: Arc<dyn Blob>, cx: &Context) -> Result<FamilyView
     view.operator_name = properties.merge_operator.filter(|name| name != "nullptr");
     view.tables.push(ViewTable { blob, options, bounds: None, extent: None, salvaged });
     Ok(view)
+}
+
+/// Adds a member to a JSON object.
+pub(super) fn set(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert(name.to_owned(), value.into());
+    }
 }
 
 /// Writes to the verb's output. A reader that has gone away ends the work quietly.

@@ -111,7 +111,10 @@ impl Search<'_> {
     }
 
     fn family_name(&self, id: u32) -> String {
-        self.i.resolved.families.get(&id).map_or_else(|| format!("{id}"), crate::witness::ResolvedFamily::shown)
+        let r = &self.i.resolved;
+        let dropped = || r.dropped.get(&id).filter(|name| !name.is_empty()).cloned();
+        let live = r.families.get(&id).map(crate::witness::ResolvedFamily::shown);
+        live.or_else(dropped).unwrap_or_else(|| id.to_string())
     }
 
     fn table(&self, item: &Item) -> Result<Vec<Hit>> {
@@ -192,14 +195,14 @@ impl Search<'_> {
     fn hit(&self, file: &Place<'_>, parsed: &ParsedKey<'_>, bare: usize, value: &[u8]) -> Hit {
         let mut line = file.line(parsed.sequence.0, parsed.value_type.name());
         if let Some(timestamp) = parsed.user_key.get(bare..).filter(|t| !t.is_empty()) {
-            line["timestamp"] = hex(timestamp).into();
+            common::set(&mut line, "timestamp", hex(timestamp));
         }
         let deletes = matches!(
             parsed.value_type,
             ValueType::Deletion | ValueType::SingleDeletion | ValueType::DeletionWithTimestamp
         );
         if !deletes && !self.keys {
-            line["value"] = hex(value).into();
+            common::set(&mut line, "value", hex(value));
         }
         Hit { family: file.family.clone(), sequence: parsed.sequence.0, line }
     }
@@ -269,7 +272,7 @@ impl Search<'_> {
             value_type: ValueType::from_byte(kind as u8)?,
         };
         let mut hit = (bare == self.key).then(|| self.hit(&file, &parsed, bare.len(), value))?;
-        hit.line["at"] = at.into();
+        common::set(&mut hit.line, "at", at);
         Some(hit)
     }
 }
@@ -277,7 +280,7 @@ impl Search<'_> {
 fn mark(hits: &mut [Hit], places: &[usize], state: &str, id: &[u8]) {
     for place in places {
         if let Some(hit) = hits.get_mut(*place) {
-            hit.line["transaction"] = json!({"id": hex(id), "state": state});
+            common::set(&mut hit.line, "transaction", json!({"id": hex(id), "state": state}));
         }
     }
 }
@@ -289,8 +292,8 @@ fn covers(t: &Tombstone, key: &[u8], order: &KeyOrder) -> bool {
 
 fn tombstone(file: &Place<'_>, t: &Tombstone) -> Hit {
     let mut line = file.line(t.sequence.0, ValueType::RangeDeletion.name());
-    line["from"] = hex(&t.start).into();
-    line["end"] = hex(&t.end).into();
+    common::set(&mut line, "from", hex(&t.start));
+    common::set(&mut line, "end", hex(&t.end));
     Hit { family: file.family.clone(), sequence: t.sequence.0, line }
 }
 

@@ -133,15 +133,28 @@ impl Places {
 
 /// Holds the database's lock as RocksDB does: a record lock on the whole of `LOCK`. Closing any descriptor of that file
 /// would give it up, so nothing else in this process may open it: see [`Held`].
-fn lock(db: &Path) -> Result<File> {
+fn lock(db: &Path) -> Result<(File, bool)> {
     let path = db.join("LOCK");
+    let is_new = path.symlink_metadata().is_err();
     let wrap = |e| Error::write(path.display(), "open", e);
     let file = FileOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(wrap)?;
     fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
         let message = format!("{}: LOCK is held by a running process; stop it first", db.display());
         Error::refuse(Reason::Locked, message)
     })?;
-    Ok(file)
+    Ok((file, is_new))
+}
+
+/// Gives the lock up, and takes a `LOCK` away that was not there before, wherever the old database is now.
+fn unlock(places: &Places, (file, is_new): (File, bool)) {
+    let inode = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    let ours = file.metadata().map(inode).ok();
+    for path in [&places.db, &places.before, &places.new].map(|dir| dir.join("LOCK")) {
+        if is_new && ours.is_some() && path.symlink_metadata().map(inode).ok() == ours {
+            // An empty file that stays behind harms nobody.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// The database while this process holds its lock: everything but `LOCK`.
@@ -192,6 +205,20 @@ pub(super) fn run(
     }
     places.check()?;
     let held = lock(&places.db)?;
+    let done = locked(engine, args, options, &places, cx);
+    unlock(&places, held);
+    let (exit, facts, lines) = done?;
+    answer(args, out, &places, exit, &facts, &lines)
+}
+
+/// The repair itself, with the lock held: its exit code, what to say as JSON and in words.
+fn locked(
+    engine: &dyn Recover,
+    args: &ArgMatches,
+    options: &OpenOptions,
+    places: &Places,
+    cx: &Context,
+) -> Result<(Exit, Value, Vec<String>)> {
     let source: Arc<dyn Source> = Arc::new(Held(open(engine, &places.db.display().to_string(), options)?));
     let mut sources = Sources::one(source);
     for donor in args.get_many::<String>("also").into_iter().flatten() {
@@ -201,14 +228,7 @@ pub(super) fn run(
     let report = engine.inspect(&sources, &value, cx)?;
     if report.verdict == Verdict::Sound {
         let text = "sound: there is nothing to repair, nothing was changed";
-        return answer(
-            args,
-            out,
-            &places,
-            Exit::OK,
-            &json!({"verdict": "sound", "changed": false}),
-            &[text.to_owned()],
-        );
+        return Ok((Exit::OK, json!({"verdict": "sound", "changed": false}), vec![text.to_owned()]));
     }
     let plan = engine.plan(&sources, &report, &value, cx)?;
     plan.check_consents(&accepted(args)?)?;
@@ -222,7 +242,6 @@ pub(super) fn run(
     }
     places.exchange()?;
     places.keep_old()?;
-    drop(held);
     let exit = if plan.losses.is_empty() { Exit(3) } else { Exit(4) };
     let facts = json!({
         "verdict": report.verdict.as_str(), "changed": true, "losses": plan.losses, "before": places.before,
@@ -233,7 +252,7 @@ pub(super) fn run(
     for loss in &plan.losses {
         lines.push(format!("  lost: {} ({}): {} records", loss.summary, loss.name, loss.records));
     }
-    answer(args, out, &places, exit, &facts, &lines)
+    Ok((exit, facts, lines))
 }
 
 /// The losses agreed to.

@@ -54,7 +54,7 @@ pub(super) fn run(
         "findings": check.findings(&codes::TABLE_DAMAGED, &codes::TOMBSTONES_LOST, blob.name(), cx),
     });
     if args.get_flag("blocks") && check.unsupported.is_none() && !check.nothing {
-        document["blocks"] = blocks(&Salvaged::run(&blob, &options, None, cx)?);
+        common::set(&mut document, "blocks", blocks(&Salvaged::run(&blob, &options, None, cx)?));
     }
     if args.get_flag("json") {
         common::put(out, format!("{document}\n").as_bytes())?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::common;
 use crate::format::coding::hex;
 use crate::format::file_name::FileName;
-use crate::format::write_batch::{Record, WriteBatch};
+use crate::format::write_batch::{DataKind, Record, WriteBatch};
 use crate::inspect::gather::record_limit;
 use crate::reader::log::{EndKind, Event, LogWalker};
 
@@ -96,13 +96,13 @@ fn batch(at: u64, end: u64, data: &[u8], keys: bool, heads: bool) -> Value {
     };
     let mut line = json!({"type": "batch", "at": at, "end": end, "seq": batch.sequence, "count": batch.count});
     if let Err(e) = batch.check() {
-        line["error"] = e.to_string().into();
+        common::set(&mut line, "error", e.to_string());
     }
     if heads {
         return line;
     }
     let entries: Vec<Value> = batch.records().map_while(std::result::Result::ok).map(|r| entry(&r, keys)).collect();
-    line["entries"] = entries.into();
+    common::set(&mut line, "entries", entries);
     line
 }
 
@@ -111,8 +111,8 @@ fn entry(record: &Record<'_>, keys: bool) -> Value {
         Record::Data { kind, family, key, value } => {
             let mut line = json!({"op": kind.name(), "family": family, "key": hex(key)});
             if kind.has_value() && !keys {
-                line[if *kind == crate::format::write_batch::DataKind::RangeDeletion { "end" } else { "value" }] =
-                    hex(value).into();
+                let name = if *kind == DataKind::RangeDeletion { "end" } else { "value" };
+                common::set(&mut line, name, hex(value));
             }
             line
         }

@@ -167,7 +167,7 @@ pub struct InternalEntry<'a> {
 }
 
 /// Bytes of table a shard is made of, about.
-const SHARD: u64 = 4 << 20;
+const SHARD: u64 = 2 << 20;
 /// Tables kept open.
 const OPEN_TABLES: usize = 128;
 

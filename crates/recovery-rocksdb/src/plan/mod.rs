@@ -73,10 +73,10 @@ pub(crate) fn plan(
         let records = builder.left_out.load(Ordering::Relaxed);
         let summary = format!("everything behind sequence number {}: {}", cut.sequence, cut.why);
         plan.lose(codes::LOST_CUT, summary, records, 0);
-        plan.result["consistent"] = cut.facts(&inspection);
+        note_cut(&mut plan, cut.facts(&inspection));
         plan.next.push(format!("the result is the state at sequence number {}", cut.sequence));
     } else if options.consistent {
-        plan.result["consistent"] = json!({"sequence": inspection.resolved.last_sequence, "why": "nothing is lost"});
+        note_cut(&mut plan, json!({"sequence": inspection.resolved.last_sequence, "why": "nothing is lost"}));
     }
     plan.seal(sources, &inputs)?;
     let dir = "NEWDIR";
@@ -84,6 +84,12 @@ pub(crate) fn plan(
     plan.next.push(format!("mv DB DB.before-rescue && mv {dir} DB   # undo: mv DB {dir} && mv DB.before-rescue DB"));
     plan.next.push("hard-linked tables share owner and mode with the originals: do not chown -R the result".to_owned());
     Ok(plan)
+}
+
+fn note_cut(plan: &mut Plan, facts: Value) {
+    if let Some(result) = plan.result.as_object_mut() {
+        result.insert("consistent".to_owned(), facts);
+    }
 }
 
 struct Builder<'a> {

@@ -229,7 +229,7 @@ fn single_bit(seal: Seal, offset: u64, bytes: &[u8]) -> Option<(usize, u8)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)]
     use super::*;
 
     #[test]
