@@ -61,7 +61,13 @@ pub(super) fn facts(report: &mut ReportBuilder, case: &Case) {
 
 pub(super) fn next(report: &mut ReportBuilder, case: &Case, sources: &Sources) {
     let dirs: Vec<String> = sources.rivals.iter().map(|s| names::shell(&s.describe()).into_owned()).collect();
-    let dirs = dirs.join(" ");
+    let mut dirs = dirs.join(" ");
+    if case.until < u64::MAX {
+        dirs.push_str(&format!(" --until {}", case.until));
+    }
+    if case.way.as_ref().is_some_and(|w| w.past_gaps) {
+        dirs.push_str(" --past-gaps");
+    }
     let Some(way) = &case.way else {
         report.next("nothing can be restored from these files alone: add the directories of metaloggers and backups");
         report.next(format!("recover inspect {dirs} OTHERDIR..."));
