@@ -37,8 +37,8 @@ pub(super) fn major(state: &mut State) {
         let what = format!("PG_VERSION says {}, the log says {}", said.unwrap_or(0), state.major);
         state.finding(Finding::new(&codes::MAJOR, Severity::Suspect, state.path("PG_VERSION")).summary(what));
     }
-    if !matches!(state.major, 11 | 13..=17) {
-        let what = format!("major version {} is not supported; 11 and 13 to 17 are", state.major);
+    if !matches!(state.major, 11..=17) {
+        let what = format!("major version {} is not supported; 11 to 17 are", state.major);
         state.finding(Finding::new(&codes::MAJOR, Severity::Suspect, state.path("PG_VERSION")).summary(what));
     }
     if state.major != 15 {
