@@ -70,6 +70,49 @@ fn a_repository_in_s3_is_read_like_a_directory() {
     drop(runtime);
 }
 
+/// Small and large files are added, never replaced, and removed. Names are short: the server keeps them in file names.
+#[test]
+fn objects_are_added_and_removed() {
+    use recovery_core::Source as _;
+    use recovery_starrocks::store::{depot_with, remover_with};
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("bucket")).unwrap();
+    let (runtime, address) = serve(root.path());
+    let endpoint = format!("http://{address}");
+    let env = move |name: &str| match name {
+        "AWS_ACCESS_KEY_ID" => Some(KEY.to_owned()),
+        "AWS_SECRET_ACCESS_KEY" => Some(SECRET.to_owned()),
+        "AWS_REGION" => Some("us-east-1".to_owned()),
+        "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
+        _ => None,
+    };
+    let depot = depot_with("s3://bucket/cold", &env, patience()).unwrap();
+    assert!(depot.source().unwrap().is_none());
+    let large: Vec<u8> = (0..20_000_000u32).map(|i| (i >> 3) as u8).collect();
+    for (name, bytes) in [("a/small", &b"hello"[..]), ("a/large", &large[..]), ("empty", &[][..])] {
+        let mut pieces = bytes.chunks(3 << 20).map(bytes::Bytes::copy_from_slice);
+        depot.add(name, bytes.len() as u64, &mut || Ok(pieces.next())).unwrap();
+        let again = depot.add(name, 1, &mut || Ok(None)).unwrap_err();
+        assert!(!again.to_string().contains(SECRET));
+    }
+    // What breaks off is not there.
+    let broken = depot.add("b", 20_000_000, &mut || Err(recovery_core::Error::Damaged("the source".into())));
+    assert!(broken.is_err());
+    let source = open(address, "s3://bucket/cold").unwrap();
+    let read = |name: &str| {
+        let blob = source.open_name(name).unwrap().unwrap();
+        blob.bytes(0..blob.len()).unwrap()
+    };
+    assert_eq!((&read("a/small")[..], read("a/large").len()), (&b"hello"[..], large.len()));
+    assert!(read("a/large")[..] == large[..]);
+    assert!(source.stat("b").unwrap().is_none());
+    let remover = remover_with("s3://bucket/cold", &env, patience()).unwrap();
+    remover.remove("a/small").unwrap();
+    assert!(source.stat("a/small").unwrap().is_none() && source.stat("a/large").unwrap().is_some());
+    assert!(depot_with("http://127.0.0.1/x", &env, patience()).is_err());
+    drop(runtime);
+}
+
 #[test]
 fn wrong_credentials_are_an_error_without_the_credentials() {
     let root = tempfile::tempdir().unwrap();
