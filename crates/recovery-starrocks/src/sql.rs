@@ -310,6 +310,14 @@ pub fn differences(def: &TableDef, statement: &str) -> Vec<String> {
                 out.push(format!("distributed by {} there, by {} in the snapshot", there.join(","), wanted.join(",")));
             }
         }
+        // The number stands in the signature that RESTORE compares (`OlapTable.getSignature`).
+        let buckets = upper.split(" BUCKETS ").nth(1).and_then(|t| t.split(|c: char| !c.is_ascii_digit()).next());
+        if let Some(n) = buckets.and_then(|n| n.parse::<i64>().ok())
+            && d.buckets > 0
+            && n != d.buckets
+        {
+            out.push(format!("{n} buckets there, {} in the snapshot", d.buckets));
+        }
     }
     if let Some(n) = upper.split("\"REPLICATION_NUM\"").nth(1).and_then(|t| t.split('"').nth(1))
         && let Some(wanted) = def.partitions.iter().find_map(|p| p.replicas)
@@ -438,5 +446,6 @@ mod tests {
         assert!(differences(&def, same).is_empty(), "{:?}", differences(&def, same));
         let other = same.replace("varchar(40)", "varchar(20)").replace("DUPLICATE KEY", "UNIQUE KEY");
         assert_eq!(differences(&def, &other).len(), 2);
+        assert_eq!(differences(&def, &same.replace("BUCKETS 3", "BUCKETS 4")), ["4 buckets there, 3 in the snapshot"]);
     }
 }

@@ -13,13 +13,8 @@ mod store_common;
 
 use std::net::SocketAddr;
 
-use std::sync::Arc;
-
 use common::healthy;
-use recovery_core::{Context, Recover as _, Source, Sources, Verdict};
-use recovery_starrocks::STARROCKS;
-use recovery_starrocks::inspect::Options;
-use serde_json::Value;
+use recovery_core::Verdict;
 use store_common::{KEY, SECRET, inspect, open, open_as, patience};
 
 /// An S3 service over a directory, on a port of its own; it lives as long as the runtime.
@@ -74,11 +69,10 @@ fn a_repository_in_s3_is_read_like_a_directory() {
     drop(runtime);
 }
 
-/// From a directory into a bucket, compared there, healed from there, and removed again.
+/// Small and large files are added, never replaced, and removed. Names are short: the server keeps them in file names.
 #[test]
-fn snapshots_are_copied_to_a_bucket_and_pruned_there() {
-    use recovery_starrocks::copy::{self, Request};
-    use recovery_starrocks::prune::{self, Rules};
+fn objects_are_added_and_removed() {
+    use recovery_core::Source as _;
     use recovery_starrocks::store::{depot_with, remover_with};
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("bucket")).unwrap();
@@ -91,43 +85,30 @@ fn snapshots_are_copied_to_a_bucket_and_pruned_there() {
         "AWS_ENDPOINT_URL" => Some(endpoint.clone()),
         _ => None,
     };
-    let cx = Context::with_threads(2);
-    let clean = healthy("v3");
-    let local: Arc<dyn Source> = Arc::new(clean.clone());
-    let look = |source: &Arc<dyn Source>| copy::look(Arc::clone(source), &Options::default(), &cx).unwrap();
-    let bucket = || depot_with("s3://bucket/cold", &env, patience()).unwrap();
-    for (snapshot, label) in [("ss_models", None), ("ss_events", None), ("ss_events", Some("again".to_owned()))] {
-        let request = Request { snapshot: snapshot.to_owned(), label, ..Request::default() };
-        let done = copy::copy(&look(&local), bucket().as_ref(), &request, &cx).unwrap();
-        assert!(done.files > 0 && done.kept == 0);
-        let again = copy::copy(&look(&local), bucket().as_ref(), &request, &cx).unwrap();
-        assert_eq!((again.files, again.kept), (0, done.files));
+    let depot = depot_with("s3://bucket/cold", &env, patience()).unwrap();
+    assert!(depot.source().unwrap().is_none());
+    let large: Vec<u8> = (0..20_000_000u32).map(|i| (i >> 3) as u8).collect();
+    for (name, bytes) in [("a/small", &b"hello"[..]), ("a/large", &large[..]), ("empty", &[][..])] {
+        let mut pieces = bytes.chunks(3 << 20).map(bytes::Bytes::copy_from_slice);
+        depot.add(name, bytes.len() as u64, &mut || Ok(pieces.next())).unwrap();
+        let again = depot.add(name, 1, &mut || Ok(None)).unwrap_err();
+        assert!(!again.to_string().contains(SECRET));
     }
-    let report = inspect(open(address, "s3://bucket/cold").unwrap()).unwrap();
-    assert_eq!(report.verdict, Verdict::Sound, "{:#?}", report.findings);
-    assert_eq!(report.facts["snapshots"].as_array().unwrap().len(), 3);
-
-    // The bucket heals the directory; the plan copies from it and links nothing out of it.
-    let mut bad = clean.clone();
-    let gone = clean.files().keys().find(|n| n.contains(".dat.")).unwrap().clone();
-    bad.remove(&gone);
-    let remote: Arc<dyn Source> = Arc::new(open(address, "s3://bucket/cold").unwrap());
-    let sources = Sources { rivals: vec![Arc::new(bad)], donors: vec![Arc::clone(&remote)] };
-    let report = STARROCKS.inspect(&sources, &Value::Null, &cx).unwrap();
-    assert!(report.findings.iter().any(|f| f.code == "SRS-0064" && f.object == gone), "{:#?}", report.findings);
-    let plan = STARROCKS.plan(&sources, &report, &Value::Null, &cx).unwrap();
-    assert!(plan.cost.link == 0 && plan.cost.read > 0);
-
-    let rules = Rules { snapshots: vec!["again".into()], ..Rules::default() };
-    let plan = prune::plan(&look(&remote), &rules, &cx).unwrap();
-    let journal = tempfile::tempdir().unwrap();
+    // What breaks off is not there.
+    let broken = depot.add("b", 20_000_000, &mut || Err(recovery_core::Error::Damaged("the source".into())));
+    assert!(broken.is_err());
+    let source = open(address, "s3://bucket/cold").unwrap();
+    let read = |name: &str| {
+        let blob = source.open_name(name).unwrap().unwrap();
+        blob.bytes(0..blob.len()).unwrap()
+    };
+    assert_eq!((&read("a/small")[..], read("a/large").len()), (&b"hello"[..], large.len()));
+    assert!(read("a/large")[..] == large[..]);
+    assert!(source.stat("b").unwrap().is_none());
     let remover = remover_with("s3://bucket/cold", &env, patience()).unwrap();
-    let fresh: Arc<dyn Source> = Arc::new(open(address, "s3://bucket/cold").unwrap());
-    let done = prune::apply(&plan, &fresh, remover.as_ref(), &journal.path().join("j"), &cx).unwrap();
-    assert_eq!((done.snapshots, done.files), (1, plan.files));
-    let report = inspect(open(address, "s3://bucket/cold").unwrap()).unwrap();
-    assert_eq!((report.verdict, report.facts["snapshots"].as_array().unwrap().len()), (Verdict::Sound, 2));
-    assert!(!serde_json::to_string(&plan).unwrap().contains(SECRET));
+    remover.remove("a/small").unwrap();
+    assert!(source.stat("a/small").unwrap().is_none() && source.stat("a/large").unwrap().is_some());
+    assert!(depot_with("http://127.0.0.1/x", &env, patience()).is_err());
     drop(runtime);
 }
 

@@ -122,7 +122,7 @@ impl FileState {
 pub fn check(source: &dyn Source, job: &Job, cx: &Context) -> recovery_core::Result<FileState> {
     let mut pass = match Pass::open(source, job, CHUNK, cx)? {
         Opened::Reading(pass) => pass,
-        Opened::Done(state) => return Ok(state),
+        Opened::Done(state) => return Ok(*state),
     };
     let mut hash = Md5::new();
     while let Some(bytes) = pass.next(cx)? {
@@ -134,7 +134,7 @@ pub fn check(source: &dyn Source, job: &Job, cx: &Context) -> recovery_core::Res
 /// A file that was opened.
 pub(super) enum Opened {
     /// It cannot be read at all.
-    Done(FileState),
+    Done(Box<FileState>),
     /// Its bytes are to be read.
     Reading(Box<Pass>),
 }
@@ -160,7 +160,7 @@ impl Pass {
             Err(e) if store_failed(&e) => return Err(e.into()),
             Err(e) => {
                 state.unreadable.push((0, job.file.entry.size, e.to_string()));
-                return Ok(Opened::Done(state));
+                return Ok(Opened::Done(Box::new(state)));
             }
         };
         let mut spans = Vec::new();

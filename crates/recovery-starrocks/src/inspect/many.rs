@@ -167,7 +167,7 @@ impl Worker<'_> {
                         last: false,
                     }));
                 }
-                Ok(Opened::Done(state)) => (self.sink)(number, Ok(state))?,
+                Ok(Opened::Done(state)) => (self.sink)(number, Ok(*state))?,
                 Err(error) => (self.sink)(number, Err(error))?,
             }
         }
