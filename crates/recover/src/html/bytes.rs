@@ -14,10 +14,9 @@ pub(crate) fn add(report: &mut Report, engine: &dyn Recover, sources: &Sources) 
         let Some(source) = sources.get(finding.source) else { continue };
         let Ok(Some(blob)) = source.open_name(&finding.object) else { continue };
         let end = range.end.min(range.start.saturating_add(SHOWN)).min(blob.len());
-        if let Ok(bytes) = blob.bytes(range.start..end.max(range.start)) {
-            if !bytes.is_empty() {
-                finding.evidence.push(Evidence::bytes(range.start, &bytes));
-            }
+        let bytes = blob.bytes(range.start..end.max(range.start)).unwrap_or_default();
+        if !bytes.is_empty() {
+            finding.evidence.push(Evidence::bytes(range.start, &bytes));
         }
     }
 }
