@@ -1,6 +1,6 @@
 //! How reasons to stop are told: a sentence on stderr, with `--json` a document on stdout, and the exit code.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use recovery_core::{Error, names};
@@ -55,9 +55,12 @@ pub(crate) fn usage(error: &clap::Error) -> Result<u8, Failure> {
 #[expect(clippy::print_stderr, reason = "this is where errors are told")]
 pub(crate) fn tell(failure: &Failure, json: bool, out: &mut dyn Write) -> ExitCode {
     let (code, message) = match failure {
+        // Whoever reads has seen enough: `recover … | head`.
+        Failure::Core(Error::Write { source: e, .. }) | Failure::Output(e) if e.kind() == ErrorKind::BrokenPipe => {
+            return ExitCode::from(1);
+        }
         Failure::Core(e) => (e.exit(), e.to_string()),
         Failure::Usage(text) => (2, text.trim_end().trim_start_matches("error: ").to_owned()),
-        Failure::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return ExitCode::from(1),
         Failure::Output(e) => (1, format!("standard output: {e}")),
     };
     if json {

@@ -55,6 +55,7 @@ pub mod run;
 mod salvage;
 pub mod survey;
 pub mod time;
+#[cfg(feature = "cli")]
 pub mod trace;
 pub mod until;
 
