@@ -69,7 +69,7 @@ fuzz_target!(|data: &[u8]| {
         .expect("history");
     if let Ok((mut story, _)) = Story::begin(&pfs, cx) {
         for t in seen.iter().chain(&pfs.uncommitted()) {
-            story.removed(t);
+            let _ = story.removed(t);
             story.apply(t);
         }
     }
