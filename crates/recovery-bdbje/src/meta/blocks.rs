@@ -2,7 +2,7 @@
 //!
 //! | era | form |
 //! |---|---|
-//! | Doris from 1.2 on | see [`doris`](super::doris) |
+//! | Doris from 1.2 on | see [`doris`](mod@super::doris) |
 //! | before StarRocks 3.0, and Doris before | meta version (from StarRocks 2.x on: -1 and two versions), i64 journal id, i64 highest id in use, u8; then modules in binary forms with sums of their own, which are not read |
 //! | StarRocks 3.0 | meta version, header, blocks: each a header with its id and number of values, values, and a footer with the CRC-32 of everything before it in the block. All are JSON texts preceded by their length (big-endian) |
 //! | StarRocks 3.4, second form | meta version, header, then JSON values without lengths: the header of a block and its values. The CRC-32 of the whole file lies beside it in `checksum.N` |
