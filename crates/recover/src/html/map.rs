@@ -60,7 +60,7 @@ pub(super) fn write(out: &mut String, report: &Report) {
     objects.sort_by_cached_key(|o| (std::cmp::Reverse(bad(o)), o.source, o.name.as_str()));
     let longest = objects.iter().map(|o| o.coverage.len()).max().unwrap_or(1);
     for object in objects.iter().take(DRAWN) {
-        bar(out, object, longest);
+        bar(out, object, longest, report.sources.len() > 1);
     }
     if objects.len() > DRAWN {
         let more = objects.len().saturating_sub(DRAWN);
@@ -69,7 +69,7 @@ pub(super) fn write(out: &mut String, report: &Report) {
 }
 
 /// One object. Lengths go by the cube root, so that small objects can still be seen beside large ones.
-fn bar(out: &mut String, object: &Object, longest: u64) {
+fn bar(out: &mut String, object: &Object, longest: u64, numbered: bool) {
     let len = object.coverage.len();
     let percent = 100.0 * (len as f64 / longest as f64).cbrt();
     let t = object.coverage.totals();
@@ -78,13 +78,17 @@ fn bar(out: &mut String, object: &Object, longest: u64) {
         .filter(|class| bytes_of(&t, *class) > 0)
         .map(|class| format!("{} {}", human::bytes(bytes_of(&t, class)), name(class)))
         .collect();
-    let label = esc(&format!("{}, {}: {}", object.name, object.class, words.join(", ")));
+    let name_of = |o: &Object| match numbered {
+        true => format!("{}: {}", u32::from(o.source).saturating_add(1), o.name),
+        false => o.name.clone(),
+    };
+    let label = esc(&format!("{}, {}: {}", name_of(object), object.class, words.join(", ")));
     let _ = write!(
         out,
         "<div class=\"bar\"><span class=\"mono\" title=\"{label}\">{}</span><svg viewBox=\"0 0 {UNITS} 10\" \
          preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{label}\" style=\"width:{percent:.1}%;min-width:6px\">\
          <title>{label}</title>",
-        esc(&object.name)
+        esc(&name_of(object))
     );
     let mut pieces: Vec<(Range<u64>, Class)> = object.coverage.ranges().collect();
     // Damage on top, and never thinner than can be seen.

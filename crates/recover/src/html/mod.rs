@@ -50,8 +50,9 @@ pub(crate) fn page(p: &Page<'_>) -> String {
         include_str!("style.css"),
         esc(r.engine),
     );
-    for source in &r.sources {
-        let _ = write!(out, "<p><code>{}</code></p>", esc(source));
+    for (n, source) in (1..).zip(&r.sources) {
+        let number = if r.sources.len() > 1 { format!("{n}: ") } else { String::new() };
+        let _ = write!(out, "<p>{number}<code>{}</code></p>", esc(source));
     }
     let _ = write!(out, "<p><strong>{}</strong></p>", esc(&capital(&human::meaning(r))));
     if_started(&mut out, r);
