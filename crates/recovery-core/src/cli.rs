@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::blob::ReadError;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::plan::Accepted;
 use crate::recover::Recover;
 use crate::report::Report;
 use crate::source::{DirOptions, DirSource, FileSource, Source, ThrottledSource};
@@ -81,6 +82,23 @@ pub trait EngineCli: Send + Sync {
         let _ = args;
         Ok(Value::Null)
     }
+}
+
+/// The losses that the user agrees to by `--accept NAME[:MAX]`.
+///
+/// # Errors
+///
+/// When one is written in another form.
+pub fn accepted(args: &ArgMatches) -> Result<Accepted> {
+    let mut accepted = Accepted::new();
+    for text in args.get_many::<String>("accept").into_iter().flatten() {
+        let bad = |_| Error::Usage(format!("--accept {text}: write it as NAME or NAME:MAX"));
+        match text.split_once(':') {
+            None => accepted.insert(text.clone(), None),
+            Some((name, most)) => accepted.insert(name.to_owned(), Some(most.parse().map_err(bad)?)),
+        };
+    }
+    Ok(accepted)
 }
 
 /// Opens what the user named for one engine: an address, a configuration file that leads elsewhere, a directory, a file.

@@ -1,11 +1,11 @@
 //! `recover apply`: carry out a plan.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use recovery_core::{Accepted, Context, DirTarget, Error, How, Plan, RealFs, Receipt, Recover, Result, Sources, names};
+use recovery_core::cli::accepted;
+use recovery_core::{Context, DirTarget, Error, How, Plan, RealFs, Receipt, Recover, Result, Sources, names};
 
 use super::{Call, plan, verify};
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ pub(super) fn run(call: &Call<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
     let (rivals, donors) = plan.sources.split_at_checked(usize::from(plan.rivals)).unwrap_or((&plan.sources, &[]));
     let sources = Sources { rivals: each(rivals)?, donors: each(donors)? };
     let target = target(call, &sources)?;
-    plan.check_consents(&accepted(call)?)?;
+    plan.check_consents(&accepted(call.args)?)?;
     let receipt = carry_out(engine, &sources, &plan, &target, &cx)?;
     let place = target.path().display().to_string();
     let (report, problems) = verify::result(engine, target.path(), &cx)?;
@@ -78,17 +78,4 @@ pub(super) fn target(call: &Call<'_>, sources: &Sources) -> Result<DirTarget> {
         return Err(Error::Usage(format!("{}: lies in the source, which is never written to", into.display())));
     }
     DirTarget::with(into, Arc::new(RealFs::like(root)))
-}
-
-/// The losses the user agrees to.
-pub(super) fn accepted(call: &Call<'_>) -> Result<Accepted> {
-    let mut accepted = BTreeMap::new();
-    for text in call.args.get_many::<String>("accept").into_iter().flatten() {
-        let bad = |_| Error::Usage(format!("--accept {text}: write it as NAME or NAME:MAX"));
-        match text.split_once(':') {
-            None => accepted.insert(text.clone(), None),
-            Some((name, most)) => accepted.insert(name.to_owned(), Some(most.parse().map_err(bad)?)),
-        };
-    }
-    Ok(accepted)
 }

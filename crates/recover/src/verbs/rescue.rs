@@ -17,7 +17,7 @@ pub(super) fn run(call: &Call<'_>, out: &mut dyn Write) -> Result<u8, Failure> {
     let engine = cli.engine();
     let sources = open::sources(engine, call.args, &paths, &options, &cx)?;
     let target = apply::target(call, &sources)?;
-    let accepted = apply::accepted(call)?;
+    let accepted = recovery_core::cli::accepted(call.args)?;
     // Long before the work is done the user should know that the place cannot be used.
     let found = target.found_plan()?;
     if found.is_none() {

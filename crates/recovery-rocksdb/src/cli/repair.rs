@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use recovery_core::cli::{Exit, OpenOptions, open};
+use recovery_core::cli::{Exit, OpenOptions, accepted, open};
 use recovery_core::{
-    Accepted, Blob, Context, Depth, DirTarget, Entries, Entry, Error, LockHolder, ReadError, RealFs, Reason, Recover,
-    Result, Source, Sources, Verdict, names,
+    Blob, Context, Depth, DirTarget, Entries, Entry, Error, LockHolder, ReadError, RealFs, Reason, Recover, Result,
+    Source, Sources, Verdict, names,
 };
 use rustix::fs::{CWD, FlockOperation, RenameFlags, fcntl_lock, renameat_with};
 use serde_json::{Value, json};
@@ -253,20 +253,6 @@ fn locked(
         lines.push(format!("  lost: {} ({}): {} records", loss.summary, loss.name, loss.records));
     }
     Ok((exit, facts, lines))
-}
-
-/// The losses agreed to.
-fn accepted(args: &ArgMatches) -> Result<Accepted> {
-    let mut accepted = Accepted::new();
-    for text in args.get_many::<String>("accept").into_iter().flatten() {
-        let bad = |_| Error::Usage(format!("--accept {text}: write it as NAME or NAME:MAX"));
-        let (name, most) = match text.split_once(':') {
-            None => (text.as_str(), None),
-            Some((name, most)) => (name, Some(most.parse().map_err(bad)?)),
-        };
-        accepted.insert(name.to_owned(), most);
-    }
-    Ok(accepted)
 }
 
 fn answer(
