@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::format::ln::LnEntry;
 use crate::format::{Lsn, packed};
 use crate::inspect::Node;
-use crate::journal::opcodes;
+use crate::journal::opcodes::{self, Product};
 use crate::reader::{EntryRef, LogFile};
 
 /// Longest name that is believed.
@@ -24,58 +24,11 @@ const KEPT: usize = 100;
 /// Operations that are kept; more are counted.
 const OPERATIONS: usize = 10_000;
 
-/// Operations that make, move or remove databases, tables, partitions or tablets.
-const OBJECTS: &[(i16, &str)] = &[
-    (1, "CREATE_DB"),
-    (2, "DROP_DB"),
-    (3, "ALTER_DB"),
-    (4, "ERASE_DB"),
-    (5, "RECOVER_DB"),
-    (6, "RENAME_DB"),
-    (10, "CREATE_TABLE"),
-    (11, "DROP_TABLE"),
-    (12, "ADD_PARTITION"),
-    (13, "DROP_PARTITION"),
-    (14, "MODIFY_PARTITION"),
-    (15, "ERASE_TABLE"),
-    (16, "ERASE_PARTITION"),
-    (17, "RECOVER_TABLE"),
-    (18, "RECOVER_PARTITION"),
-    (19, "RENAME_TABLE"),
-    (20, "START_ROLLUP"),
-    (21, "FINISH_ROLLUP"),
-    (24, "DROP_ROLLUP"),
-    (26, "FINISH_SCHEMA_CHANGE"),
-    (42, "ADD_REPLICA"),
-    (110, "RENAME_PARTITION"),
-    (117, "RESTORE_JOB"),
-    (118, "TRUNCATE_TABLE"),
-    (121, "ALTER_JOB_V2"),
-    (123, "BATCH_ADD_ROLLUP"),
-    (210, "REPLACE_TEMP_PARTITION"),
-    (10001, "SWAP_TABLE"),
-    (10002, "ADD_PARTITIONS"),
-    (10004, "ERASE_MULTI_TABLES"),
-    (10091, "RENAME_MATERIALIZED_VIEW"),
-    (10094, "CREATE_MATERIALIZED_VIEW"),
-    (10096, "INSERT_OVERWRITE_STATE_CHANGE"),
-    (10241, "ADD_PARTITION_V2"),
-    (10242, "ADD_PARTITIONS_V2"),
-    (10244, "ADD_SUB_PARTITIONS_V2"),
-    (10246, "DROP_PARTITIONS"),
-    (12001, "CREATE_DB_V2"),
-    (12002, "ALTER_DB_V2"),
-    (12003, "RECOVER_DB_V2"),
-    (12004, "RENAME_DB_V2"),
-    (12151, "RESTORE_JOB_V2"),
-    (13000, "CREATE_TABLE_V2"),
-    (13001, "DROP_TABLE_V2"),
-    (13002, "RECOVER_TABLE_V2"),
-    (13003, "RECOVER_PARTITION_V2"),
-    (13004, "RENAME_TABLE_V2"),
-    (13005, "RENAME_PARTITION_V2"),
-    (13015, "BATCH_ADD_ROLLUP_V2"),
-    (13020, "ADD_REPLICA_V2"),
+/// Codes of operations that make, move or remove databases, tables, partitions or tablets.
+const OBJECTS: &[i16] = &[
+    1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 26, 42, 110, 117, 118, 121, 123, 210, 10001,
+    10002, 10004, 10091, 10094, 10096, 10241, 10242, 10244, 10246, 12001, 12002, 12003, 12004, 12151, 13000, 13001,
+    13002, 13003, 13004, 13005, 13015, 13020,
 ];
 
 /// One operation on an object.
@@ -117,8 +70,9 @@ impl Operations {
         let Ok(code) = c.i16_be("operation code") else { return };
         self.total = self.total.saturating_add(1);
         self.range = Some(self.range.map_or((id, id), |(a, b)| (a.min(id), b.max(id))));
-        match OBJECTS.iter().find(|(n, _)| *n == code) {
-            Some((_, name)) if self.objects.len() < OPERATIONS => {
+        let object = OBJECTS.contains(&code).then(|| opcodes::name(code, Product::StarRocks)).flatten();
+        match object {
+            Some(name) if self.objects.len() < OPERATIONS => {
                 let mut op = Operation { id, code, name, ..Operation::default() };
                 names_of(c.rest(), &mut op);
                 self.objects.push(op);
@@ -156,7 +110,7 @@ impl Operations {
 
 /// Name of a code, or the code itself.
 fn shown(code: i16) -> String {
-    opcodes::name(code, opcodes::Product::StarRocks).map_or_else(|| format!("of code {code}"), str::to_owned)
+    opcodes::name(code, Product::StarRocks).map_or_else(|| format!("of code {code}"), str::to_owned)
 }
 
 impl Operation {
