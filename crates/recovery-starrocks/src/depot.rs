@@ -11,6 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use recovery_core::{DirSource, Error, Result, Source, names};
 
+#[cfg(feature = "store")]
+use crate::store::writable;
+
 /// Gives the next piece of a file, none behind the last.
 pub type Pieces<'a> = dyn FnMut() -> Result<Option<Bytes>> + 'a;
 
@@ -66,6 +69,11 @@ impl Directory {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// At a path or a `file://` address.
+    fn at(place: &str) -> Self {
+        Self::new(place.strip_prefix("file://").unwrap_or(place))
     }
 
     fn path(&self, name: &str) -> Result<PathBuf> {
@@ -173,14 +181,8 @@ impl Remover for Directory {
 /// When the address makes no sense or is of a kind that is not written to.
 pub fn open(place: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn Depot>> {
     match scheme(place) {
-        None | Some("file") => Ok(Box::new(Directory::new(place.strip_prefix("file://").unwrap_or(place)))),
-        #[cfg(feature = "store")]
-        Some(_) => Ok(Box::new(crate::store::writable(place, env)?)),
-        #[cfg(not(feature = "store"))]
-        Some(_) => {
-            let _ = env;
-            Err(Error::unsupported(format!("{}: this build knows no object stores", names::redact_url(place))))
-        }
+        None | Some("file") => Ok(Box::new(Directory::at(place))),
+        Some(_) => Ok(Box::new(writable(place, env)?)),
     }
 }
 
@@ -191,15 +193,14 @@ pub fn open(place: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn
 /// As [`open`].
 pub fn open_remover(place: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Box<dyn Remover>> {
     match scheme(place) {
-        None | Some("file") => Ok(Box::new(Directory::new(place.strip_prefix("file://").unwrap_or(place)))),
-        #[cfg(feature = "store")]
-        Some(_) => Ok(Box::new(crate::store::writable(place, env)?)),
-        #[cfg(not(feature = "store"))]
-        Some(_) => {
-            let _ = env;
-            Err(Error::unsupported(format!("{}: this build knows no object stores", names::redact_url(place))))
-        }
+        None | Some("file") => Ok(Box::new(Directory::at(place))),
+        Some(_) => Ok(Box::new(writable(place, env)?)),
     }
+}
+
+#[cfg(not(feature = "store"))]
+fn writable(place: &str, _: &dyn Fn(&str) -> Option<String>) -> Result<Directory> {
+    Err(Error::unsupported(format!("{}: this build knows no object stores", names::redact_url(place))))
 }
 
 fn scheme(place: &str) -> Option<&str> {

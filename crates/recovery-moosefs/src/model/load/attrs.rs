@@ -133,9 +133,7 @@ pub(super) fn flocks(
         if m.locks.holds(r.session, r.inode) {
             m.locks.flock_add(r);
         } else {
-            let text =
-                format!("lock of session {} on inode {}, which it does not hold open; dropped", r.session, r.inode);
-            found.push(issue(IssueKind::Reference, c, FlockRecord::SIZE, text));
+            found.push(issue(IssueKind::Reference, c, FlockRecord::SIZE, not_open(r.session, r.inode)));
         }
         Ok(Flow::Go)
     })
@@ -156,10 +154,12 @@ pub(super) fn plocks(
         if m.locks.holds(r.session, r.inode) {
             m.locks.plock_load(&r);
         } else {
-            let text =
-                format!("lock of session {} on inode {}, which it does not hold open; dropped", r.session, r.inode);
-            found.push(issue(IssueKind::Reference, c, PlockRecord::SIZE, text));
+            found.push(issue(IssueKind::Reference, c, PlockRecord::SIZE, not_open(r.session, r.inode)));
         }
         Ok(Flow::Go)
     })
+}
+
+fn not_open(session: u32, inode: u32) -> String {
+    format!("lock of session {session} on inode {inode}, which it does not hold open; dropped")
 }
